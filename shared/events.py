@@ -1,0 +1,129 @@
+"""Every event that crosses the bus: its CloudEvents 1.0 envelope and its data, with who publishes and who consumes it.
+
+Rules for change: a field may be added with a default; nothing is renamed or removed; what cannot be said that way is a
+new version beside the old one. `tests/contract/golden/` holds one JSON per version that ever left a queue.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from shared.ids import new_id
+
+MEDIA_TYPE = "application/cloudevents+json"
+"""Media type of the structured JSON form (CloudEvents JSON format 1.0.2, section 3)."""
+
+_CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class EventData(BaseModel):
+    """What an event says. Subclasses name their `TYPE`, which is also the routing key, and their `VERSION`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int]
+    SOURCE: ClassVar[str]
+
+    @classmethod
+    def schema_urn(cls) -> str:
+        """The CloudEvents `dataschema`: names type and version, so that a reader knows which golden file it is."""
+        return f"urn:leads:schema:{cls.TYPE}:{cls.VERSION}"
+
+
+class ResumeFacts(BaseModel):
+    """What is known of a stored resume. The bytes themselves never travel over the bus."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    filename: str
+    content_type: str
+    size_bytes: int = Field(ge=1)
+    sha256: str
+
+
+class LeadCreated(EventData):
+    """A lead was accepted.
+
+    Published by: api, from its outbox, in the transaction that kept the lead.
+    Consumed by: notifier (queue `notifier`), which e-mails the prospect and the staff.
+    It carries the name and the address, so that the notifier needs nobody's table to do its work.
+    """
+
+    TYPE: ClassVar[str] = "lead.created"
+    VERSION: ClassVar[int] = 1
+    SOURCE: ClassVar[str] = "urn:leads:api"
+
+    lead_id: str
+    first_name: str
+    last_name: str
+    email: str
+    resume: ResumeFacts
+    created_at: AwareDatetime
+
+
+EVENT_TYPES: dict[str, type[EventData]] = {LeadCreated.TYPE: LeadCreated}
+"""Each `type` on the wire and the class that reads it."""
+
+
+class Event(BaseModel):
+    """The CloudEvents 1.0 envelope (structured JSON). `id` is also the outbox id and the AMQP `message_id`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    specversion: str = Field(default="1.0", pattern=r"^1\.0$")
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: AwareDatetime
+    datacontenttype: str = "application/json"
+    dataschema: str
+    correlationid: str | None = None
+    traceparent: str | None = None
+    data: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        data: EventData,
+        *,
+        subject: str,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Self:
+        """Wrap `data` in a new envelope with a fresh time-ordered id (UUIDv7, RFC 9562)."""
+        return cls(
+            id=new_id(),
+            source=data.SOURCE,
+            type=data.TYPE,
+            subject=subject,
+            time=datetime.now(UTC),
+            dataschema=data.schema_urn(),
+            correlationid=correlation_id,
+            traceparent=traceparent,
+            data=data.model_dump(mode="json"),
+        )
+
+    def payload(self) -> EventData:
+        """The typed data. Raises `UnknownEventType`, or pydantic's `ValidationError` when it does not fit."""
+        try:
+            cls = EVENT_TYPES[self.type]
+        except KeyError:
+            raise UnknownEventType(self.type) from None
+        return cls.model_validate(self.data)
+
+    def encode(self) -> bytes:
+        """The event as structured-mode JSON, without the optional attributes that are not set."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class UnknownEventType(ValueError):  # noqa: N818
+    """An event whose `type` no class here reads."""
+
+
+def is_correlation_id(text: str) -> bool:
+    """Whether a caller's correlation id is short and plain enough to be carried into logs and headers."""
+    return _CORRELATION.fullmatch(text) is not None

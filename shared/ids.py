@@ -1,0 +1,17 @@
+"""Identifiers: UUIDv7 (RFC 9562), so that ids sort by the time they were made and indexes grow at one end."""
+
+import re
+
+from uuid_utils import uuid7
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def new_id() -> str:
+    """A fresh UUIDv7 in its canonical lower-case form."""
+    return str(uuid7())
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` is a UUID in canonical lower-case form: the only shape that may name a blob."""
+    return _UUID.fullmatch(text) is not None
