@@ -1,0 +1,103 @@
+"""The outbox: events kept in the transaction of what they tell of, until the bus has confirmed them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Column, DateTime, Index, LargeBinary, delete, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import Field, SQLModel, col
+
+from shared.bus.protocol import Message
+from shared.database import as_utc
+from shared.events import MEDIA_TYPE, Event
+
+
+class OutboxEvent(SQLModel, table=True):
+    """One event. `published_at` is empty until the bus has confirmed it; the row stays for a while for the audit."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("ix_outbox_unpublished", "id", sqlite_where=text("published_at IS NULL")),)
+
+    id: str = Field(primary_key=True)
+    type: str
+    subject: str = Field(index=True)
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    published_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits in the outbox: how many, and for how long the oldest has."""
+
+    events: int
+    oldest_age_seconds: float
+
+
+async def add(session: AsyncSession, events: Sequence[Event]) -> None:
+    """Keep the events in the caller's transaction."""
+    if events:
+        await session.execute(insert(OutboxEvent), [_row(event) for event in events])
+
+
+async def unpublished(session: AsyncSession, limit: int) -> list[Message]:
+    """The oldest events that the bus has not confirmed, ready to be sent."""
+    rows = await session.execute(
+        select(
+            col(OutboxEvent.id),
+            col(OutboxEvent.type),
+            col(OutboxEvent.body),
+            col(OutboxEvent.correlation_id),
+            col(OutboxEvent.traceparent),
+        )
+        .where(col(OutboxEvent.published_at).is_(None))
+        .order_by(col(OutboxEvent.id))
+        .limit(limit)
+    )
+    return [
+        Message(
+            id=id_,
+            routing_key=type_,
+            body=body,
+            content_type=MEDIA_TYPE,
+            correlation_id=correlation_id,
+            headers={"traceparent": traceparent} if traceparent else {},
+        )
+        for id_, type_, body, correlation_id, traceparent in rows
+    ]
+
+
+async def mark_published(session: AsyncSession, ids: Sequence[str]) -> None:
+    """Remember that the bus has these."""
+    await session.execute(
+        update(OutboxEvent).where(col(OutboxEvent.id).in_(ids)).values(published_at=datetime.now(UTC))
+    )
+
+
+async def backlog(session: AsyncSession) -> Backlog:
+    """How far the relay is behind."""
+    waiting = col(OutboxEvent.published_at).is_(None)
+    events = (await session.execute(select(func.count()).where(waiting))).scalar_one()
+    oldest = (await session.execute(select(func.min(col(OutboxEvent.created_at))).where(waiting))).scalar()
+    age = datetime.now(UTC) - as_utc(oldest) if oldest else timedelta()
+    return Backlog(events, max(0.0, age.total_seconds()))
+
+
+async def forget_published(session: AsyncSession, before: datetime) -> None:
+    """Drop what was confirmed before `before`: the audit no longer asks for it."""
+    await session.execute(delete(OutboxEvent).where(col(OutboxEvent.published_at) < before))
+
+
+def _row(event: Event) -> dict[str, object]:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "subject": event.subject,
+        "body": event.encode(),
+        "correlation_id": event.correlationid,
+        "traceparent": event.traceparent,
+        "created_at": event.time,
+    }

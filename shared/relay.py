@@ -1,0 +1,128 @@
+"""The relay drains the outbox onto the bus: woken by a commit, swept as a safety net, backed off when the bus is away.
+
+An event is marked only after the bus confirmed it. A crash in between sends it again with the same id, which consumers
+know; nothing is ever marked on hope.
+"""
+
+import asyncio
+import random
+
+import structlog
+
+from shared import outbox
+from shared.bus.protocol import EventBus, Message, PublishFailed
+from shared.database import Database
+from shared.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED, PUBLISH_FAILURES
+from shared.problems import Problem
+
+BATCH = 200
+"""Most events in flight at once: enough to hide the round trip, few enough to send again without a thought."""
+
+SWEEP_SECONDS = 1.0
+"""How long an event may lie if the wake-up was lost, for instance because another process committed it."""
+
+GATHER_SECONDS = 0.01
+"""A short wait after a wake-up, so that a burst of commits shares one publish."""
+
+BACK_OFF_SECONDS = (0.1, 2.0)
+"""First and longest wait after a failed publish; full jitter in between. A returned broker is found within 2 s."""
+
+log = structlog.get_logger()
+
+
+class Relay:
+    """One relay. Several may run: a doubled event is the consumers' ordinary case."""
+
+    def __init__(self, database: Database, bus: EventBus) -> None:
+        self._database = database
+        self._bus = bus
+        self._woken = asyncio.Event()
+        self._failures = 0
+        self.trouble: str | None = None
+        """Why the last publish failed, for `/readyz`; None when it did not."""
+
+    def wake(self) -> None:
+        """An event was just committed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Drain for ever; returns only by cancellation, which leaves every event where it was or marked."""
+        while True:
+            try:
+                sent = await self.drain_once()
+            except (PublishFailed, Problem) as error:
+                await self._back_off(error)
+                continue
+            self._recovered()
+            if sent < BATCH:
+                await self._sleep()
+
+    async def drain_once(self) -> int:
+        """Publish and mark one batch; returns how many. Raises `PublishFailed` after marking what was confirmed."""
+        async with self._database.reading() as session:
+            messages = await outbox.unpublished(session, BATCH)
+        if not messages:
+            return 0
+        try:
+            await self._bus.publish(messages)
+        except PublishFailed as error:
+            await self._mark([message for message in messages if message.id in error.confirmed])
+            raise
+        await self._mark(messages)
+        return len(messages)
+
+    async def measure(self) -> None:
+        """Set the gauges of the outbox."""
+        async with self._database.reading() as session:
+            found = await outbox.backlog(session)
+        OUTBOX_UNPUBLISHED.set(found.events)
+        OUTBOX_OLDEST_SECONDS.set(found.oldest_age_seconds)
+
+    async def check(self) -> None:
+        """Raises when the bus did not take the last batch."""
+        if self.trouble:
+            raise RuntimeError(f"events wait in the outbox: {self.trouble}")
+
+    async def _mark(self, messages: list[Message]) -> None:
+        if not messages:
+            return
+        async with self._database.transaction() as session:
+            await outbox.mark_published(session, [message.id for message in messages])
+        for message in messages:
+            EVENTS_PUBLISHED.labels(message.routing_key).inc()
+            log.info(
+                "event published", type=message.routing_key, event_id=message.id, correlation_id=message.correlation_id
+            )
+
+    async def _sleep(self) -> None:
+        try:
+            async with asyncio.timeout(SWEEP_SECONDS):
+                await self._woken.wait()
+        except TimeoutError:
+            await self._measure_quietly()
+            return
+        self._woken.clear()
+        await asyncio.sleep(GATHER_SECONDS)
+
+    async def _measure_quietly(self) -> None:
+        try:
+            await self.measure()
+        except Problem as error:
+            self.trouble = error.detail
+
+    async def _back_off(self, error: Exception) -> None:
+        self._failures += 1
+        PUBLISH_FAILURES.inc()
+        if self.trouble is None:
+            log.warning("bus unavailable, events wait in the outbox", reason=str(error))
+        self.trouble = str(error)
+        await self._measure_quietly()
+        first, longest = BACK_OFF_SECONDS
+        ceiling = min(longest, first * 2 ** min(self._failures, 10))
+        await asyncio.sleep(random.uniform(first, ceiling))  # noqa: S311 - jitter, not a secret
+
+    def _recovered(self) -> None:
+        if self.trouble is not None:
+            log.info("bus available again, draining the outbox", failures=self._failures)
+        self._failures = 0
+        self.trouble = None

@@ -1,0 +1,147 @@
+"""Settings that every room shares, and how each setting is read: from the environment, or from a file (`*_FILE`).
+
+Names start with `LEADS_`. Each room's own settings stand in its `settings.py`. There is no default secret: `leads init`
+makes them as files that only their owner can read, and a room refuses to start without.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.topology import DEFAULT_RETRY_DELAYS_SECONDS
+
+SECRET_MIN_BYTES = 32
+"""HS256 wants a key at least as long as its hash (RFC 7518, section 3.2)."""
+
+EX_CONFIG = 78
+"""Exit status of a room whose settings cannot work (sysexits.h): whoever supervises it need not try again."""
+
+AnySettings = TypeVar("AnySettings", bound="Settings")
+
+
+class SettingsError(Exception):
+    """A setting that cannot work, said in one line that names it."""
+
+
+class _EnvironmentOrFile(EnvSettingsSource):
+    """`NAME` from the environment, or the content of the file that `NAME_FILE` names, as container secrets come."""
+
+    def _load_env_vars(self) -> dict[str, str | None]:
+        found = dict(super()._load_env_vars())
+        for name, path in list(found.items()):
+            plain = name.removesuffix("_file")
+            if path and plain != name and plain not in found:
+                found[plain] = _read_setting_file(name, Path(path))
+        return found
+
+
+class Settings(BaseSettings):
+    """What api, storage and notifier all need to know."""
+
+    model_config = SettingsConfigDict(env_prefix="LEADS_", extra="ignore", frozen=True, populate_by_name=True)
+
+    data_dir: Path = Path("data")
+    broker_url: str = ""
+    service_secret: SecretStr | None = None
+    api_port: int = Field(default=8000, ge=1, le=65535)
+    storage_port: int = Field(default=8001, ge=1, le=65535)
+    notifier_port: int = Field(default=8002, ge=1, le=65535)
+    host: str = "127.0.0.1"
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_format: str = Field(default="auto", pattern="^(auto|json|pretty)$")
+    retry_delays_seconds: tuple[float, ...] = DEFAULT_RETRY_DELAYS_SECONDS
+    admin_email: str = "admin@leads.example"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first (tests), then the environment and its files; nothing else is looked at."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return init_settings, _EnvironmentOrFile(settings_cls)
+
+    @property
+    def resolved_broker_url(self) -> str:
+        """`LEADS_BROKER_URL`, or the embedded bus in the data folder."""
+        return self.broker_url or f"sqlite:///{self.data_dir / 'queue.db'}"
+
+    def secret(self, name: str, given: SecretStr | None) -> str:
+        """The secret `name`: as given, or from the file that `leads init` made. Raises `SettingsError`."""
+        setting = f"LEADS_{name.upper()}"
+        if given is not None:
+            value = given.get_secret_value().strip()
+        else:
+            file = secret_file(self.data_dir, name)
+            if not file.exists():
+                raise SettingsError(
+                    f"{setting} is not set, and {file} does not exist: run `leads init`, which makes it."
+                )
+            value = _read_setting_file(setting, file)
+        if len(value.encode()) < SECRET_MIN_BYTES:
+            raise SettingsError(f"{setting} is too short: it needs at least {SECRET_MIN_BYTES} bytes.")
+        return value
+
+    @property
+    def resolved_service_secret(self) -> str:
+        """The key that api and storage share. Raises `SettingsError`."""
+        return self.secret("service_secret", self.service_secret)
+
+
+def load(cls: type[AnySettings], **given: Any) -> AnySettings:
+    """Read settings; a value that does not fit is a `SettingsError` naming the setting, not a stack trace."""
+    try:
+        return cls(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        alias = field if field.isupper() else f"LEADS_{field.upper()}"
+        raise SettingsError(f"{alias} is not valid: {first['msg']}.") from None
+
+
+def load_or_exit(cls: type[AnySettings]) -> AnySettings:
+    """`load` for an entry point: a wrong setting is one line on stderr and exit status 78."""
+    try:
+        return load(cls)
+    except SettingsError as error:
+        exit_with(error)
+
+
+def exit_with(error: SettingsError) -> NoReturn:
+    """Say what is wrong with the settings and stop."""
+    sys.stderr.write(f"leads: {error}\n")
+    sys.exit(EX_CONFIG)
+
+
+def secret_file(data_dir: Path, name: str) -> Path:
+    """Where a secret that was made at first start is kept."""
+    return data_dir / "secrets" / name
+
+
+def make_secret_file(path: Path, value: str) -> bool:
+    """Keep `value` at `path` for its owner's eyes only, unless the file is there already; whether it was made."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w") as file:
+        file.write(value + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return True
+
+
+def _read_setting_file(setting: str, path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{setting.upper()}: {path} cannot be read ({error.strerror}).") from None

@@ -1,0 +1,139 @@
+"""The consume loop: decode, dispatch, settle once. Retry, dead letter and pause wrap the handler from outside.
+
+A handler returns when its work is done, and otherwise says what should become of the message: `Retry` (next level),
+`GiveUp` (dead letter at once) or `Hold` (not this message's fault: come back without counting an attempt). Whatever
+else it raises is a defect, is logged with its stack, and takes the way of a `Retry`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from shared.bus.protocol import BusUnavailable, Delivery, EventBus
+from shared.events import Event, EventData, UnknownEventType
+from shared.metrics import EVENTS_HANDLED
+from shared.observe import begin_correlation
+from shared.topology import Queue
+
+STOP_GRACE_SECONDS = 8.0
+"""How long work in hand may take to finish after a stop; what does not is delivered again elsewhere."""
+
+log = structlog.get_logger()
+
+Handler = Callable[[Event, Any], Awaitable[None]]
+Subscriptions = Mapping[type[EventData], Handler]
+
+
+class Retry(Exception):  # noqa: N818
+    """It did not work now and may work later."""
+
+
+class GiveUp(Exception):  # noqa: N818
+    """It will never work: set the message aside with this reason."""
+
+
+class Hold(Exception):  # noqa: N818
+    """What the work needs is away for longer than a message may be held in hand; the attempt does not count."""
+
+
+class Worker:
+    """Consumes one queue with at most `concurrency` messages in hand."""
+
+    def __init__(self, bus: EventBus, queue: Queue, subscriptions: Subscriptions, *, concurrency: int) -> None:
+        self._bus = bus
+        self._queue = queue
+        self._subscriptions = subscriptions
+        self._concurrency = concurrency
+        self._in_hand: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take no further message; `run` returns when those in hand are finished."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Consume until `stop`."""
+        async with self._bus.consume(self._queue, prefetch=self._concurrency) as deliveries:
+            async for delivery in self._until_stopped(deliveries):
+                task = asyncio.create_task(self._handle(delivery))
+                self._in_hand.add(task)
+                task.add_done_callback(self._in_hand.discard)
+            await self._finish_in_hand()
+
+    async def _until_stopped(self, deliveries: AsyncIterator[Delivery]) -> AsyncIterator[Delivery]:
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            while not stopped.done():
+                following = asyncio.ensure_future(anext(deliveries))
+                await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await following
+                    return
+                yield following.result()
+        finally:
+            stopped.cancel()
+
+    async def _finish_in_hand(self) -> None:
+        if self._in_hand:
+            await asyncio.wait(self._in_hand, timeout=STOP_GRACE_SECONDS)
+        for task in self._in_hand:
+            task.cancel()
+        await asyncio.gather(*self._in_hand, return_exceptions=True)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        message = delivery.message
+        begin_correlation(message.correlation_id or message.id, event_id=message.id)
+        try:
+            outcome = await self._settle(delivery)
+        except BusUnavailable as error:
+            log.warning("not settled, the bus will deliver it again", reason=str(error))
+            return
+        EVENTS_HANDLED.labels(self._queue.name, outcome).inc()
+
+    async def _settle(self, delivery: Delivery) -> str:
+        try:
+            await self._dispatch(delivery)
+        except GiveUp as error:
+            return await self._dead_letter(delivery, str(error))
+        except Hold as error:
+            await delivery.retry(self._queue.retry_delays_seconds[0], str(error), count_attempt=False)
+            return "hold"
+        except Retry as error:
+            return await self._retry(delivery, str(error))
+        except Exception as error:
+            log.exception("handler failed", type=delivery.message.routing_key)
+            return await self._retry(delivery, f"unexpected {type(error).__name__}")
+        await delivery.ack()
+        return "ack"
+
+    async def _dispatch(self, delivery: Delivery) -> None:
+        try:
+            event = Event.model_validate_json(delivery.message.body)
+            data = event.payload()
+            handler = self._subscriptions[type(data)]
+        except ValidationError as error:
+            where = ", ".join(".".join(str(part) for part in one["loc"]) or "body" for one in error.errors()[:5])
+            raise GiveUp(f"cannot be read: {where}") from error
+        except (UnknownEventType, KeyError) as error:
+            raise GiveUp(f"nobody here handles {delivery.message.routing_key!r}") from error
+        await handler(event, data)
+
+    async def _retry(self, delivery: Delivery, reason: str) -> str:
+        delays = self._queue.retry_delays_seconds
+        if delivery.attempt > len(delays):
+            return await self._dead_letter(delivery, f"{reason} (after {delivery.attempt} attempts)")
+        delay = delays[delivery.attempt - 1]
+        log.warning("will retry", attempt=delivery.attempt, delay_seconds=delay, reason=reason)
+        await delivery.retry(delay, reason)
+        return "retry"
+
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> str:
+        log.error("dead letter", attempt=delivery.attempt, reason=reason)
+        await delivery.dead_letter(reason)
+        return "dead"
