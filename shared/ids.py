@@ -1,6 +1,7 @@
 """Identifiers: UUIDv7 (RFC 9562), so that ids sort by the time they were made and indexes grow at one end."""
 
 import re
+from datetime import datetime
 
 from uuid_utils import uuid7
 
@@ -10,6 +11,12 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 def new_id() -> str:
     """A fresh UUIDv7 in its canonical lower-case form."""
     return str(uuid7())
+
+
+def lowest_id(at: datetime) -> str:
+    """The lowest UUIDv7 that could have been made at that instant: every later id sorts after it."""
+    digits = f"{int(at.timestamp() * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
 
 
 def is_id(text: str) -> bool:

@@ -10,7 +10,7 @@ import random
 import structlog
 
 from shared import outbox
-from shared.bus.protocol import EventBus, Message, PublishFailed
+from shared.bus.protocol import BusUnavailable, EventBus, Message, PublishFailed
 from shared.database import Database
 from shared.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED, PUBLISH_FAILURES
 from shared.problems import Problem
@@ -37,6 +37,7 @@ class Relay:
         self._database = database
         self._bus = bus
         self._woken = asyncio.Event()
+        self._opened = False
         self._failures = 0
         self.trouble: str | None = None
         """Why the last publish failed, for `/readyz`; None when it did not."""
@@ -50,7 +51,7 @@ class Relay:
         while True:
             try:
                 sent = await self.drain_once()
-            except (PublishFailed, Problem) as error:
+            except (BusUnavailable, Problem) as error:
                 await self._back_off(error)
                 continue
             self._recovered()
@@ -58,14 +59,18 @@ class Relay:
                 await self._sleep()
 
     async def drain_once(self) -> int:
-        """Publish and mark one batch; returns how many. Raises `PublishFailed` after marking what was confirmed."""
+        """Publish and mark one batch; returns how many. Raises `BusUnavailable` after marking what was confirmed."""
         async with self._database.reading() as session:
             messages = await outbox.unpublished(session, BATCH)
         if not messages:
             return 0
+        if not self._opened:
+            await self._bus.open()
+            self._opened = True
         try:
             await self._bus.publish(messages)
         except PublishFailed as error:
+            self._opened = False  # the next try declares again what the broker may have lost
             await self._mark([message for message in messages if message.id in error.confirmed])
             raise
         await self._mark(messages)

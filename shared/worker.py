@@ -7,6 +7,7 @@ else it raises is a defect, is logged with its stack, and takes the way of a `Re
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from shared.topology import Queue
 
 STOP_GRACE_SECONDS = 8.0
 """How long work in hand may take to finish after a stop; what does not is delivered again elsewhere."""
+
+OPEN_AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
+"""Waits between attempts to open the bus; the last one repeats, so that a returned broker is found within 2 s."""
 
 log = structlog.get_logger()
 
@@ -50,19 +54,49 @@ class Worker:
         self._concurrency = concurrency
         self._in_hand: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self.trouble: str | None = None
+        """Why the bus could not be opened, for `/readyz`; None once it was."""
+
+    async def check(self) -> None:
+        """Raises while the bus has not been opened."""
+        if self.trouble:
+            raise RuntimeError(self.trouble)
 
     def stop(self) -> None:
         """Take no further message; `run` returns when those in hand are finished."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Consume until `stop`."""
+        """Consume until `stop`. A broker that is away is waited for."""
+        if not await self._opened():
+            return
         async with self._bus.consume(self._queue, prefetch=self._concurrency) as deliveries:
             async for delivery in self._until_stopped(deliveries):
                 task = asyncio.create_task(self._handle(delivery))
                 self._in_hand.add(task)
                 task.add_done_callback(self._in_hand.discard)
             await self._finish_in_hand()
+
+    async def _opened(self) -> bool:
+        """Open the bus, however long that takes; False when stopped before it was."""
+        for wait_seconds in itertools.chain(OPEN_AGAIN_SECONDS, itertools.repeat(OPEN_AGAIN_SECONDS[-1])):
+            try:
+                await self._bus.open()
+            except BusUnavailable as error:
+                self.trouble = str(error)
+                log.warning("bus unavailable", queue=self._queue.name, reason=str(error), again_in_seconds=wait_seconds)
+                if await self._stopped_within(wait_seconds):
+                    return False
+            else:
+                self.trouble = None
+                return True
+        return False  # unreachable: the waits never end
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def _until_stopped(self, deliveries: AsyncIterator[Delivery]) -> AsyncIterator[Delivery]:
         stopped = asyncio.ensure_future(self._stopping.wait())

@@ -1,0 +1,67 @@
+"""The api, wired: what it is made of, and in which order that starts and stops."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from services.api import leads, store
+from services.api.intake import Intake
+from services.api.rates import Rates
+from services.api.routes import intake_routes
+from services.api.settings import MIGRATIONS, ApiSettings
+from services.api.staff import Staff
+from services.api.staff_routes import lead_routes, login_routes
+from services.api.storage_client import StorageClient
+from services.api.sweep import Sweep
+from shared.background import running
+from shared.bus import bus_for
+from shared.database import Database, GroupCommit
+from shared.health import Health
+from shared.relay import Relay
+from shared.tokens import SERVICE, STAFF, Tokens
+from shared.topology import leads_topology
+from shared.web import create_service
+
+DESCRIPTION = "Lead intake that never loses a lead. Send one at `POST /leads`; sign in (Authorize) to see them."
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """The api of these settings. Raises `SettingsError` or `ValueError` for one that cannot work."""
+    database = Database(settings.resolved_database_url)
+    bus = bus_for(settings.resolved_broker_url, leads_topology(settings.retry_delays_seconds), client_name="api")
+    relay = Relay(database, bus)
+    staff = Staff(database, Tokens(settings.token_key, STAFF), settings.token_lifetime_seconds)
+    storage = StorageClient(settings.resolved_storage_url, Tokens(settings.resolved_service_secret, SERVICE))
+    intake = Intake(
+        storage,
+        GroupCommit(database.transaction, store.insert_leads),
+        is_kept=partial(leads.is_kept, database),
+        wake_relay=relay.wake,
+        concurrency=settings.upload_concurrency,
+    )
+    sweep = Sweep(database, storage, grace_seconds=settings.orphan_grace_seconds)
+    rates = Rates()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(database.close)
+            stack.callback(staff.close)
+            await database.migrate(MIGRATIONS)
+            await stack.enter_async_context(storage)
+            stack.push_async_callback(bus.close)
+            await stack.enter_async_context(running("relay", relay.run()))
+            await stack.enter_async_context(running("sweep", sweep.run(settings.sweep_interval_seconds)))
+            yield
+
+    health = Health(
+        required={"database": database.check, "storage": storage.check},
+        optional={"broker": relay.check},
+    )
+    app = create_service("api", health, lifespan, title="Leads", version="0.1.0", description=DESCRIPTION)
+    app.include_router(intake_routes(settings, intake, rates))
+    app.include_router(login_routes(settings, staff, rates))
+    app.include_router(lead_routes(database, storage, staff))
+    return app

@@ -1,0 +1,65 @@
+"""First tables: leads, idempotency keys, users, outbox."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "api0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "leads",
+        sa.Column("id", sa.String(), primary_key=True),
+        sa.Column("first_name", sa.String(), nullable=False),
+        sa.Column("last_name", sa.String(), nullable=False),
+        sa.Column("email", sa.String(), nullable=False),
+        sa.Column("email_key", sa.String(), nullable=False, unique=True),
+        sa.Column("search_text", sa.String(), nullable=False),
+        sa.Column("resume_path", sa.String(), nullable=False),
+        sa.Column("resume_filename", sa.String(), nullable=False),
+        sa.Column("resume_content_type", sa.String(), nullable=False),
+        sa.Column("resume_size_bytes", sa.Integer(), nullable=False),
+        sa.Column("resume_sha256", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    )
+    op.create_index("ix_leads_created_at", "leads", ["created_at", "id"])
+    op.create_index("ix_leads_state_created_at", "leads", ["state", "created_at", "id"])
+    op.create_index("ix_leads_last_name", "leads", ["last_name", "id"])
+    op.create_index("ix_leads_email", "leads", ["email", "id"])
+    op.create_index("ix_leads_resume_path", "leads", ["resume_path"])
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("key", sa.String(), primary_key=True),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("lead_id", sa.String(), nullable=False),
+        sa.Column("answer", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    )
+    op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
+    op.create_table(
+        "users",
+        sa.Column("email", sa.String(), primary_key=True),
+        sa.Column("password_hash", sa.String(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("token_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("disabled_at", sa.DateTime(timezone=True)),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.String(), primary_key=True),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("correlation_id", sa.String()),
+        sa.Column("traceparent", sa.String()),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("published_at", sa.DateTime(timezone=True)),
+    )
+    op.create_index("ix_outbox_subject", "outbox", ["subject"])
+    op.create_index("ix_outbox_unpublished", "outbox", ["id"], sqlite_where=sa.text("published_at IS NULL"))

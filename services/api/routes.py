@@ -1,0 +1,105 @@
+"""The public door: one form, one answer. FastAPI documents the route but does not read its body: `Upload` does."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+
+from services.api.intake import Accepted, Caller, Intake
+from services.api.leads import LeadView
+from services.api.multipart import UploadRules
+from services.api.rates import Rates, caller_address
+from services.api.settings import ApiSettings, rate
+from services.api.upload import Upload, keep_connection
+from shared.metrics import LEADS_REFUSED
+from shared.observe import correlation_id
+from shared.problems import MEDIA_TYPE, FieldError, Problem, invalid_fields
+
+IDEMPOTENCY_KEY_MAX = 255
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+FORM_SCHEMA: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["first_name", "last_name", "email", "resume"],
+                "properties": {
+                    "first_name": {"type": "string", "minLength": 1, "maxLength": 100, "examples": ["Ann"]},
+                    "last_name": {"type": "string", "minLength": 1, "maxLength": 100, "examples": ["Lee"]},
+                    "email": {"type": "string", "format": "email", "maxLength": 254, "examples": ["ann@example.com"]},
+                    "resume": {
+                        "type": "string",
+                        "format": "binary",
+                        "contentMediaType": "application/octet-stream",
+                        "description": "PDF or DOCX, at most 5 MiB.",
+                    },
+                },
+            }
+        }
+    },
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How refusals look in the OpenAPI document."""
+    return {status: {"description": "Refused", "content": {MEDIA_TYPE: {}}} for status in statuses}
+
+
+def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRouter:
+    """`POST /leads`."""
+    router = APIRouter(tags=["intake"])
+    rules = UploadRules(settings.resume_max_bytes, settings.resume_kinds)
+    limit = rate(settings.intake_rate)
+
+    @router.post(
+        "/leads",
+        status_code=201,
+        response_model=LeadView,
+        summary="Send a lead",
+        openapi_extra={"requestBody": FORM_SCHEMA},
+        responses=refusals(400, 408, 413, 415, 422, 429, 503),
+    )
+    async def post_lead(
+        request: Request,
+        idempotency_key: Annotated[str | None, Header(max_length=IDEMPOTENCY_KEY_MAX)] = None,
+    ) -> Response:
+        """Keep a lead with its resume. The answer comes when both are on the disk.
+
+        With an `Idempotency-Key`, the same request may be sent again: it gets the first answer for seven days.
+        """
+        del idempotency_key  # declared for the document; read with its repetitions by `_caller`
+        try:
+            await rates.hit(limit, "intake", caller_address(request, settings.trusted_proxies))
+            accepted = await intake.accept_lead(Upload(request, rules), _caller(request))
+        except Problem as problem:
+            LEADS_REFUSED.labels(problem.type).inc()
+            if not keep_connection(request):
+                problem.headers["Connection"] = "close"
+            raise
+        request.scope["state"]["log"] = {"lead_id": accepted.lead_id}
+        return _created(accepted)
+
+    return router
+
+
+def _created(accepted: Accepted) -> Response:
+    headers = {"Location": f"/leads/{accepted.lead_id}"}
+    if accepted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(accepted.answer, status_code=201, headers=headers, media_type="application/json")
+
+
+def _caller(request: Request) -> Caller:
+    keys = request.headers.getlist("idempotency-key")
+    if len(keys) > 1 or (keys and not _KEY.fullmatch(keys[0])):
+        detail = f"Use one key of 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters, such as a UUID."
+        raise invalid_fields(FieldError("Idempotency-Key", detail))
+    traceparent = request.headers.get("traceparent", "")
+    return Caller(
+        idempotency_key=keys[0] if keys else None,
+        correlation_id=correlation_id(),
+        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+    )

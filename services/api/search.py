@@ -1,0 +1,129 @@
+"""The staff's list of leads: filters, search, sort, and pages by cursor (keyset: a page costs what it holds)."""
+
+import base64
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from services.api.states import LeadState
+from services.api.tables import Lead
+from shared.problems import FieldError, Problem, invalid_fields
+
+PAGE_MAX = 200
+PAGE_DEFAULT = 50
+SORTS = ("created_at", "last_name", "email")
+"""What the list can be sorted by; with `-` before it, downwards. The id breaks ties."""
+
+_ESCAPE = "\\"
+
+
+@dataclass(frozen=True)
+class LeadQuery:
+    """What the staff asked for."""
+
+    state: LeadState | None = None
+    words: str | None = None
+    email: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    sort: str = "-created_at"
+    limit: int = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """The leads of one page and where the next begins."""
+
+    leads: list[Lead]
+    next_cursor: str | None
+
+
+class _Place(BaseModel):
+    """Where a page ended: what a cursor holds."""
+
+    sort: str
+    value: str
+    lead_id: str
+
+
+async def find_page(session: AsyncSession, query: LeadQuery) -> Page:
+    """One page. Raises `Problem` 422 for a sort or a cursor that is not ours."""
+    field, descending = _sort(query.sort)
+    column: Any = getattr(Lead, field)
+    place = tuple_(column, col(Lead.id))
+    statement = _filtered(select(Lead), query)
+    if query.cursor:
+        last = tuple_(*_decode(query.cursor, query.sort))
+        statement = statement.where(place < last if descending else place > last)
+    order = [column.desc(), col(Lead.id).desc()] if descending else [column, col(Lead.id)]
+    found = list((await session.execute(statement.order_by(*order).limit(query.limit + 1))).scalars())
+    leads = found[: query.limit]
+    more = len(found) > query.limit
+    return Page(leads, _encode(query.sort, getattr(leads[-1], field), leads[-1].id) if more else None)
+
+
+async def count(session: AsyncSession, query: LeadQuery) -> int:
+    """How many leads match in all."""
+    found = await session.execute(_filtered(select(func.count()).select_from(Lead), query))
+    return int(found.scalar_one())
+
+
+def search_text(*parts: str) -> str:
+    """The form in which names and addresses are compared: composed (NFC) and case-folded."""
+    return unicodedata.normalize("NFC", " ".join(parts)).casefold()
+
+
+def _filtered(statement: Select[Any], query: LeadQuery) -> Select[Any]:
+    if query.state is not None:
+        statement = statement.where(col(Lead.state) == query.state)
+    if query.email is not None:
+        statement = statement.where(col(Lead.email_key) == search_text(query.email.strip()))
+    if query.created_after is not None:
+        statement = statement.where(col(Lead.created_at) > query.created_after)
+    if query.created_before is not None:
+        statement = statement.where(col(Lead.created_at) < query.created_before)
+    for word in search_text(query.words or "").split():
+        statement = statement.where(col(Lead.search_text).like(f"%{_literal(word)}%", escape=_ESCAPE))
+    return statement
+
+
+def _literal(word: str) -> str:
+    """`%` and `_` are letters like others when a person types them."""
+    for special in (_ESCAPE, "%", "_"):
+        word = word.replace(special, _ESCAPE + special)
+    return word
+
+
+def _sort(sort: str) -> tuple[str, bool]:
+    field = sort.removeprefix("-")
+    if field not in SORTS:
+        raise invalid_fields(FieldError("sort", f"Sort by one of {', '.join(SORTS)}, with - before it for downwards."))
+    return field, sort.startswith("-")
+
+
+def _encode(sort: str, value: str | datetime, lead_id: str) -> str:
+    plain = value.isoformat() if isinstance(value, datetime) else value
+    place = _Place(sort=sort, value=plain, lead_id=lead_id)
+    return base64.urlsafe_b64encode(place.model_dump_json().encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, sort: str) -> tuple[str | datetime, str]:
+    try:
+        place = _Place.model_validate_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        value = datetime.fromisoformat(place.value) if sort.endswith("created_at") else place.value
+    except ValueError:
+        raise _foreign_cursor() from None
+    if place.sort != sort:
+        raise _foreign_cursor()
+    return value, place.lead_id
+
+
+def _foreign_cursor() -> Problem:
+    return invalid_fields(FieldError("cursor", "This cursor is not one of ours for this sort: begin without it."))

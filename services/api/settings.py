@@ -1,0 +1,70 @@
+"""Settings of the api: where its database and its storage are, what it accepts, and how staff sign in."""
+
+from pathlib import Path
+from typing import Annotated
+
+from limits import RateLimitItem, parse
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from services.api.resumes import ResumeKind
+from shared.settings import Settings
+
+MIB = 1024 * 1024
+
+
+class ApiSettings(Settings):
+    """Read by `services.api` and by the `leads users` and `leads queues` commands."""
+
+    database_url: str = ""
+    storage_url: str = ""
+    resume_max_bytes: int = Field(default=5 * MIB, ge=1024)
+    resume_kinds: Annotated[frozenset[ResumeKind], NoDecode] = frozenset({ResumeKind.PDF, ResumeKind.DOCX})
+    upload_concurrency: int = Field(default=64, ge=1)
+    intake_rate: str = "60/minute"
+    login_rate: str = "10/minute"
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    jwt_secret: SecretStr | None = None
+    jwt_private_key: SecretStr | None = None
+    token_lifetime_seconds: int = Field(default=3600, ge=60, le=12 * 3600)
+    admin_password: SecretStr | None = None
+    orphan_grace_seconds: float = Field(default=3600, ge=0)
+    sweep_interval_seconds: float = Field(default=600, gt=0)
+
+    @field_validator("resume_kinds", "trusted_proxies", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Lists are written `a,b,c`."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("intake_rate", "login_rate")
+    @classmethod
+    def _known_rate(cls, value: str) -> str:
+        rate(value)
+        return value
+
+    @property
+    def resolved_database_url(self) -> str:
+        """`LEADS_DATABASE_URL`, or SQLite in the data folder."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'leads.db'}"
+
+    @property
+    def resolved_storage_url(self) -> str:
+        """`LEADS_STORAGE_URL`, or the storage that `leads up` starts."""
+        return self.storage_url.rstrip("/") or f"http://{self.host}:{self.storage_port}"
+
+    @property
+    def token_key(self) -> str:
+        """The key staff tokens are signed with: an RSA key (RS256) where one is given, else the secret (HS256)."""
+        if self.jwt_private_key is not None:
+            return self.jwt_private_key.get_secret_value()
+        return self.secret("jwt_secret", self.jwt_secret)
+
+
+def rate(text: str) -> RateLimitItem | None:
+    """`60/minute` and the like; `off` is no limit. Raises `ValueError`."""
+    return None if text == "off" else parse(text)
+
+
+MIGRATIONS = Path(__file__).parent / "migrations" / "versions"

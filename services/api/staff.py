@@ -1,0 +1,180 @@
+"""Staff: users with argon2id passwords, sign-in, and the tokens they carry.
+
+Passwords are hashed and verified in a thread of their own: argon2 takes tens of milliseconds and 64 MiB on purpose.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from pwdlib import PasswordHash
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from services.api.tables import Role, User
+from shared.database import Database
+from shared.problems import Problem, ProblemType
+from shared.tokens import TokenRefused, Tokens
+
+PASSWORD_MIN_LENGTH = 12
+"""NIST SP 800-63B asks for length, not for kinds of characters."""
+
+PASSWORD_MAX_BYTES = 1024
+HASHING_THREADS = 2
+
+
+class UserError(Exception):
+    """What is wrong with a request about users, in words for the person at the terminal."""
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A token and its lifetime."""
+
+    token: str
+    lifetime_seconds: int
+
+
+class Staff:
+    """Signs people in, and knows who a token belongs to right now."""
+
+    def __init__(self, database: Database, tokens: Tokens, token_lifetime_seconds: int) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._lifetime = token_lifetime_seconds
+        self._passwords = Passwords()
+
+    async def sign_in(self, username: str, password: str) -> SignedIn:
+        """A token for a right password. Raises `Problem` 401, the same and as slow for an unknown name."""
+        async with self._database.reading() as session:
+            user = await get_user(session, username)
+        right = await self._passwords.verify(password, user.password_hash if user else None)
+        if user is None or user.disabled_at is not None or not right:
+            _unauthenticated("The name or the password is wrong.")
+        token = self._tokens.issue(user.email, self._lifetime, role=user.role, ver=user.token_version)
+        return SignedIn(token, self._lifetime)
+
+    async def of_token(self, token: str) -> User:
+        """The user behind a token. Raises `Problem` 401 if it is not good, or the user is disabled by now."""
+        try:
+            claims = self._tokens.verify(token)
+        except TokenRefused:
+            _unauthenticated("The token is missing, expired or not one of ours: sign in again.")
+        async with self._database.reading() as session:
+            user = await get_user(session, claims["sub"])
+        if user is None or user.disabled_at is not None or user.token_version != claims.get("ver"):
+            _unauthenticated("This token is no longer valid: sign in again.")
+        return user
+
+    def public_keys(self) -> dict[str, Any]:
+        """The JWK Set that verifies the tokens; empty unless they are signed with RS256."""
+        return self._tokens.jwks()
+
+    def close(self) -> None:
+        """End the hashing threads."""
+        self._passwords.close()
+
+
+class Passwords:
+    """argon2id, off the event loop."""
+
+    def __init__(self) -> None:
+        self._hasher = PasswordHash.recommended()
+        self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
+        self._nobodys_hash: str | None = None
+
+    async def hash(self, password: str) -> str:
+        """The hash to keep."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._hasher.hash, password)
+
+    async def verify(self, password: str, password_hash: str | None) -> bool:
+        """Whether the password fits. Without a hash the same work is done in vain, so that time tells nothing."""
+        if len(password.encode()) > PASSWORD_MAX_BYTES:
+            return False
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._verify, password, password_hash)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _verify(self, password: str, password_hash: str | None) -> bool:
+        if password_hash is None:
+            if self._nobodys_hash is None:
+                self._nobodys_hash = self._hasher.hash(secrets.token_urlsafe())
+            self._hasher.verify(password, self._nobodys_hash)
+            return False
+        return self._hasher.verify(password, password_hash)
+
+
+async def get_user(session: AsyncSession, email: str) -> User | None:
+    """The user of that e-mail address, in whatever case it is typed."""
+    return await session.get(User, email.strip().casefold())
+
+
+async def list_users(session: AsyncSession) -> Sequence[User]:
+    """All users, in order of their names."""
+    return list((await session.execute(select(User).order_by(col(User.email)))).scalars())
+
+
+async def add_user(session: AsyncSession, email: str, password: str, role: Role) -> User:
+    """A new user. Raises `UserError` when there is one of that name, or the password is too short."""
+    _check_password(password)
+    if "@" not in email.strip()[1:-1]:
+        raise UserError(f"{email!r} is not an e-mail address.")
+    if await get_user(session, email) is not None:
+        raise UserError(f"There is already a user {email.strip().casefold()}.")
+    user = User(
+        email=email.strip().casefold(),
+        password_hash=await _hash(password),
+        role=role,
+        created_at=datetime.now(UTC),
+    )
+    session.add(user)
+    return user
+
+
+async def disable_user(session: AsyncSession, email: str) -> None:
+    """Lock a user out at once: every request asks for the user's row. Raises `UserError` for an unknown one."""
+    await _change(session, email, {"disabled_at": datetime.now(UTC), "token_version": User.token_version + 1})
+
+
+async def set_password(session: AsyncSession, email: str, password: str) -> None:
+    """A new password; tokens made before are refused, a disabled user is let in again. Raises `UserError`."""
+    _check_password(password)
+    change = {
+        "password_hash": await _hash(password),
+        "token_version": User.token_version + 1,
+        "disabled_at": None,
+    }
+    await _change(session, email, change)
+
+
+async def _change(session: AsyncSession, email: str, change: dict[str, object]) -> None:
+    statement = update(User).where(col(User.email) == email.strip().casefold()).values(**change)
+    found = await session.execute(statement.returning(col(User.email)))
+    if found.first() is None:
+        raise UserError(f"There is no user {email.strip().casefold()}.")
+
+
+async def _hash(password: str) -> str:
+    passwords = Passwords()
+    try:
+        return await passwords.hash(password)
+    finally:
+        passwords.close()
+
+
+def _check_password(password: str) -> None:
+    if len(password) < PASSWORD_MIN_LENGTH:
+        raise UserError(f"A password needs at least {PASSWORD_MIN_LENGTH} characters.")
+    if len(password.encode()) > PASSWORD_MAX_BYTES:
+        raise UserError(f"A password has at most {PASSWORD_MAX_BYTES} bytes.")
+
+
+def _unauthenticated(detail: str) -> NoReturn:
+    raise Problem(ProblemType.UNAUTHENTICATED, detail, headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,170 @@
+"""The api's way to the storage: one kept-alive HTTP hop, with deadlines, and one answer to every fault: 503."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+import aiohttp
+import structlog
+from starlette.requests import ClientDisconnect
+
+from shared.observe import CORRELATION_HEADER, correlation_id
+from shared.problems import Problem, ProblemType
+from shared.tokens import Tokens
+
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 4.0
+"""How long the storage may take to accept a piece or to answer: with the connect, a caller waits 5 s at most."""
+
+TOKEN_SECONDS = 120
+RETRY_AFTER_SECONDS = 5
+LISTED_AT_ONCE = 500
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """What the storage says it keeps."""
+
+    size_bytes: int
+    sha256: str
+
+
+class StorageClient:
+    """Blobs by id. Whatever goes wrong on the way is `Problem(UNAVAILABLE)` to the caller, and said in the log."""
+
+    _session: aiohttp.ClientSession
+
+    def __init__(self, url: str, tokens: Tokens) -> None:
+        self._url = url
+        self._tokens = tokens
+        self._token = ""
+        self._token_until = 0.0
+
+    async def __aenter__(self) -> Self:
+        """Open the kept-alive session. It has no total timeout: an upload takes as long as its sender does."""
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0),
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._session.close()
+
+    async def put(self, blob_id: str, chunks: AsyncIterator[bytes]) -> StoredBlob:
+        """Stream a blob; returns when it is durable. If `chunks` raises, nothing is kept and its error comes out."""
+        watched = _Watched(chunks)
+        try:
+            async with asyncio.timeout(None) as patience:
+                async with self._session.put(
+                    self._blob(blob_id), data=watched.chunks(patience), headers=self._headers()
+                ) as response:
+                    body = await self._expect(response, 201)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if watched.failure is not None:
+                raise watched.failure from None
+            raise self._unavailable("put", error) from error
+        return StoredBlob(body["size_bytes"], body["sha256"])
+
+    async def discard(self, blob_id: str) -> None:
+        """Remove a blob that no lead will refer to. Never raises: what stays behind is swept later."""
+        try:
+            async with (
+                asyncio.timeout(ANSWER_SECONDS),
+                self._session.delete(self._blob(blob_id), headers=self._headers()),
+            ):
+                pass
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.warning("blob not discarded, the sweep will take it", blob_id=blob_id, reason=type(error).__name__)
+
+    @asynccontextmanager
+    async def get(self, blob_id: str, range_header: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The blob's answer, to be streamed: 200, 206 or 416. Raises `Problem` 404 or 503."""
+        headers = {**self._headers(), **({"Range": range_header} if range_header else {})}
+        try:
+            async with self._session.get(self._blob(blob_id), headers=headers) as response:
+                if response.status not in (200, 206, 404, 416):
+                    await self._expect(response, 200)
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unavailable("get", error) from error
+
+    async def list_stored(self, before: datetime, after_id: str) -> tuple[list[str], str | None]:
+        """Ids of blobs stored before that instant, from `after_id` on, and where to go on."""
+        query = {"stored_before": before.isoformat(), "after": after_id, "limit": str(LISTED_AT_ONCE)}
+        params = {name: value for name, value in query.items() if value}
+        try:
+            async with (
+                asyncio.timeout(ANSWER_SECONDS * 5),
+                self._session.get(f"{self._url}/blobs", params=params, headers=self._headers()) as response,
+            ):
+                body = await self._expect(response, 200)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unavailable("list", error) from error
+        return [blob["id"] for blob in body["blobs"]], body["next"]
+
+    async def check(self) -> None:
+        """Raises when the storage is not ready."""
+        async with self._session.get(f"{self._url}/readyz") as response:
+            if response.status != 200:  # noqa: PLR2004
+                raise RuntimeError(f"the storage at {self._url} is not ready")
+
+    async def _expect(self, response: aiohttp.ClientResponse, status: int) -> Mapping[str, Any]:
+        if response.status == status:
+            body: Mapping[str, Any] = await response.json()
+            return body
+        said = (await response.content.read(2000)).decode(errors="replace")
+        log.error("storage refused", status=response.status, said=said)
+        raise _try_again()
+
+    def _unavailable(self, verb: str, error: BaseException) -> Problem:
+        log.error("storage unavailable", verb=verb, reason=str(error) or type(error).__name__)
+        return _try_again()
+
+    def _blob(self, blob_id: str) -> str:
+        return f"{self._url}/blobs/{blob_id}"
+
+    def _headers(self) -> dict[str, str]:
+        now = time.monotonic()
+        if now > self._token_until:
+            self._token = self._tokens.issue("api", TOKEN_SECONDS)
+            self._token_until = now + TOKEN_SECONDS / 2
+        headers = {"Authorization": f"Bearer {self._token}"}
+        if found := correlation_id():
+            headers[CORRELATION_HEADER] = found
+        return headers
+
+
+class _Watched:
+    """An upload's chunks, with a deadline on the storage but not on the person who sends them.
+
+    aiohttp reports whatever the chunks raise as a connection error: the true reason is kept here.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.failure: Problem | ClientDisconnect | None = None
+
+    async def chunks(self, patience: asyncio.Timeout) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        try:
+            async for chunk in self._chunks:
+                patience.reschedule(loop.time() + ANSWER_SECONDS)
+                yield chunk
+                patience.reschedule(None)
+        except (Problem, ClientDisconnect) as failure:
+            self.failure = failure
+            raise
+        patience.reschedule(loop.time() + ANSWER_SECONDS)
+
+
+def _try_again() -> Problem:
+    detail = "The resume cannot be kept or read right now. Nothing was kept: please try again in a moment."
+    return Problem(ProblemType.UNAVAILABLE, detail, retry_after_seconds=RETRY_AFTER_SECONDS)

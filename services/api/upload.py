@@ -1,0 +1,139 @@
+"""One upload on its way in: the body is read once, counted and timed while it arrives, never held or spooled."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+
+from services.api.multipart import Applicant, FormReader, UploadRules, too_large
+from services.api.resumes import ResumeKind
+from shared.problems import Problem, ProblemType
+from shared.web import BODY_DEADLINE_SECONDS, announce_upload
+
+DRAIN_MAX_BYTES = 1024 * 1024
+"""An early refusal lets the rest of a body up to this size arrive, so that the client reads the answer in peace."""
+
+
+class Upload:
+    """The upload of one request. Read it in order: `start`, then `resume_chunks` to its end, then the properties."""
+
+    def __init__(self, request: Request, rules: UploadRules) -> None:
+        announce_upload(request.scope)
+        self._request = request
+        self._rules = rules
+        self._received_bytes = 0
+        self._refuse_by_headers()
+        self._form = FormReader(request.headers.get("content-type"), rules)
+        self._body = self._timed_body()
+        self._ready: list[bytes] = []
+        self._sha256 = hashlib.sha256()
+        self._applicant: Applicant | None = None
+
+    async def start(self) -> None:
+        """Read up to the resume's first bytes, which show whether it is of a kind that is accepted.
+
+        Raises `Problem`: 400 malformed, 408 too slow, 413 too large, 415 another kind, 422 fields at fault.
+        """
+        while not self._ready and await self._read_on():
+            pass
+
+    async def resume_chunks(self) -> AsyncIterator[bytes]:
+        """The resume's bytes as they come. Ends only when the whole form has been read and found good.
+
+        Raises what `start` raises: then the storage has not seen the end and keeps nothing.
+        """
+        while True:
+            ready, self._ready = self._ready, []
+            for chunk in ready:
+                yield chunk
+            if not await self._read_on():
+                return
+
+    @property
+    def applicant(self) -> Applicant:
+        """Who applies. To be asked after the last chunk."""
+        assert self._applicant is not None
+        return self._applicant
+
+    @property
+    def filename(self) -> str:
+        """The file's name as it may be shown: metadata, never a path."""
+        return self._form.filename
+
+    @property
+    def kind(self) -> ResumeKind:
+        """What the resume is, by name and content."""
+        assert self._form.kind is not None
+        return self._form.kind
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the resume is."""
+        return self._form.resume_bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the resume as it was received (hex)."""
+        return self._sha256.hexdigest()
+
+    async def _read_on(self) -> bool:
+        """Take in the next piece of the body; False when that was its end and all is well."""
+        try:
+            chunk = await anext(self._body)
+        except StopAsyncIteration:
+            self._applicant = self._applicant or self._form.finish()
+            return False
+        for piece in self._form.feed(chunk):
+            await self._inspect(piece)
+            self._ready.append(piece)
+        return True
+
+    async def _inspect(self, piece: bytes) -> None:
+        self._sha256.update(piece)
+        inspector = self._form.inspector
+        assert inspector is not None
+        if inspector.heavy:
+            await asyncio.to_thread(inspector.feed, piece)
+        else:
+            inspector.feed(piece)
+
+    async def _timed_body(self) -> AsyncIterator[bytes]:
+        deadline = asyncio.get_running_loop().time() + BODY_DEADLINE_SECONDS
+        stream = self._request.stream()
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise _too_slow() from None
+            self._received_bytes += len(chunk)
+            if self._received_bytes > self._rules.body_max_bytes:
+                raise too_large(self._rules)
+            if chunk:
+                yield chunk
+
+    def _refuse_by_headers(self) -> None:
+        """What the headers alone give away, before a byte of the body is read."""
+        if self._request.headers.get("content-encoding", "identity").lower() != "identity":
+            detail = "Send the form as it is: compressed requests are not read."
+            raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
+        if _declared_bytes(self._request) > self._rules.body_max_bytes:
+            raise too_large(self._rules)
+
+
+def keep_connection(request: Request) -> bool:
+    """Whether what a refused request still has to send is little enough to let it arrive."""
+    return "content-length" in request.headers and _declared_bytes(request) <= DRAIN_MAX_BYTES
+
+
+def _declared_bytes(request: Request) -> int:
+    length = request.headers.get("content-length", "0")
+    return int(length) if length.isdecimal() else 0
+
+
+def _too_slow() -> Problem:
+    detail = f"The whole form must arrive within {BODY_DEADLINE_SECONDS:.0f} seconds."
+    return Problem(ProblemType.REQUEST_TIMEOUT, detail, headers={"Connection": "close"})

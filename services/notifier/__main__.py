@@ -1,0 +1,8 @@
+"""`python -m services.notifier`: the notifier as a process of its own."""
+
+from services.notifier.main import create_app
+from services.notifier.settings import NotifierSettings
+from shared.launch import launch
+
+if __name__ == "__main__":
+    launch("notifier", NotifierSettings, create_app, lambda settings: settings.notifier_port)

@@ -1,0 +1,159 @@
+"""Delivery: two e-mails for each lead, each sent once as far as anybody can know, each with a state that says so.
+
+The state is written before a request leaves and after its answer was read. What is found in `sending` was cut short in
+between: it becomes `uncertain`, visibly, and is sent again. A replayed dead letter tries again what had `failed`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from services.notifier import store
+from services.notifier.circuit import Circuit, CircuitOpen, CircuitState
+from services.notifier.email import (
+    Accepted,
+    EmailMessage,
+    MailError,
+    MailRejected,
+    MailThrottled,
+    MailTransport,
+    MailUnauthorized,
+    MailUncertain,
+)
+from services.notifier.store import Move
+from services.notifier.tables import SETTLED, Email, EmailKind, EmailState
+from shared.addresses import mailbox_key
+from shared.database import Database, GroupCommit, as_utc
+from shared.events import Event, LeadCreated
+from shared.ids import new_id
+from shared.metrics import CIRCUIT_OPEN, EMAIL_SECONDS, EMAILS
+from shared.worker import GiveUp, Hold, Retry
+
+HOLD_SECONDS = 300.0
+"""How long a message is kept in hand while sending is paused: well under RabbitMQ's 30 minutes for an ack."""
+
+STAFF_MAILBOX = "staff"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Writes the two e-mails of a lead. `compose(email, lead)` is pure: a later attempt writes the same words."""
+
+    compose: Callable[[Email, LeadCreated], EmailMessage]
+    prospect_mails_per_day: int
+
+
+class Delivery:
+    """Delivers the e-mails of one event at a time, of many events at once."""
+
+    def __init__(self, database: Database, transport: MailTransport, circuit: Circuit, composer: Composer) -> None:
+        self._database = database
+        self._transport = transport
+        self._circuit = circuit
+        self._composer = composer
+        self._plans = GroupCommit(database.transaction, store.plan)
+        self._moves = GroupCommit(database.transaction, store.move)
+
+    async def deliver(self, event: Event, lead: LeadCreated) -> None:
+        """Return when both e-mails are settled. Raises `Retry`, `Hold` or `GiveUp`, after trying both."""
+        emails = await self._plans.add(await self._wanted(event, lead))
+        unsettled = [email for email in emails if email.state not in SETTLED]
+        results = await asyncio.gather(*(self._send(email, lead) for email in unsettled), return_exceptions=True)
+        _raise_weightiest([result for result in results if isinstance(result, BaseException)])
+
+    async def _wanted(self, event: Event, lead: LeadCreated) -> list[Email]:
+        prospect = _new_email(event, lead, EmailKind.PROSPECT, mailbox_key(lead.email))
+        async with self._database.reading() as session:
+            already = await store.sent_today(session, prospect.mailbox)
+        if already >= self._composer.prospect_mails_per_day:
+            prospect.state = EmailState.DROPPED
+            prospect.reason = f"this mailbox got {already} e-mails within a day"
+            EMAILS.labels(prospect.kind, prospect.state).inc()
+        return [prospect, _new_email(event, lead, EmailKind.STAFF, STAFF_MAILBOX)]
+
+    async def _send(self, email: Email, lead: LeadCreated) -> None:
+        """Send one e-mail, waiting out a pause that has nothing to do with it."""
+        if email.state is EmailState.SENDING:
+            await self._move(email, EmailState.UNCERTAIN, "cut short while it was sent")
+        while True:
+            try:
+                accepted = await self._attempt(email, lead)
+            except CircuitOpen as pause:
+                raise Hold(pause.reason) from pause
+            except (MailThrottled, MailUnauthorized) as error:
+                await self._move(email, EmailState.PENDING, error.reason)
+                continue
+            except MailError as error:
+                await self._failed(email, error)
+            else:
+                await self._sent(email, lead, accepted)
+            return
+
+    async def _attempt(self, email: Email, lead: LeadCreated) -> Accepted:
+        message = self._composer.compose(email, lead)
+        try:
+            async with self._circuit.attempt(HOLD_SECONDS):
+                await self._move(email, EmailState.SENDING)
+                return await self._transport.send(message)
+        finally:
+            CIRCUIT_OPEN.set(self._circuit.state is not CircuitState.CLOSED)
+
+    async def _sent(self, email: Email, lead: LeadCreated, accepted: Accepted) -> None:
+        await self._move(email, EmailState.SENT, provider_message_id=accepted.message_id)
+        EMAIL_SECONDS.observe((datetime.now(UTC) - as_utc(lead.created_at)).total_seconds())
+        log.info("email sent", kind=email.kind, email_id=email.id, lead_id=email.lead_id, attempt=email.attempts)
+
+    async def _failed(self, email: Email, error: MailError) -> None:
+        words = f"{email.kind} e-mail: {error.reason}"
+        if isinstance(error, MailRejected):
+            await self._move(email, EmailState.FAILED, error.reason)
+            raise GiveUp(words) from error
+        uncertain = isinstance(error, MailUncertain)
+        await self._move(email, EmailState.UNCERTAIN if uncertain else EmailState.PENDING, error.reason)
+        raise Retry(words) from error
+
+    async def _move(
+        self,
+        email: Email,
+        state: EmailState,
+        reason: str | None = None,
+        *,
+        provider_message_id: str | None = None,
+    ) -> None:
+        """Write the step down. Raises `Retry` when another consumer has this e-mail in hand."""
+        step = Move(email.id, email.attempts, state, reason, provider_message_id)
+        if not await self._moves.add(step):
+            raise Retry(f"{email.kind} e-mail: another notifier has it in hand")
+        email.attempts += state is EmailState.SENDING
+        email.state = state
+        if state is not EmailState.SENDING:
+            EMAILS.labels(email.kind, state).inc()
+
+
+def _new_email(event: Event, lead: LeadCreated, kind: EmailKind, mailbox: str) -> Email:
+    now = datetime.now(UTC)
+    return Email(
+        id=new_id(),
+        event_id=event.id,
+        lead_id=lead.lead_id,
+        kind=kind,
+        mailbox=mailbox,
+        state=EmailState.PENDING,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _raise_weightiest(errors: Sequence[BaseException]) -> None:
+    """One message, two e-mails: what can still be mended decides; only when nothing can, it is given up."""
+    for kind in (Retry, Hold, GiveUp):
+        found = [error for error in errors if isinstance(error, kind)]
+        if found:
+            raise kind("; ".join(str(error) for error in found))
+    if errors:
+        raise errors[0]

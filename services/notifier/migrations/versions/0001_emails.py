@@ -1,0 +1,30 @@
+"""First table: emails."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "notifier0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "emails",
+        sa.Column("id", sa.String(), primary_key=True),
+        sa.Column("event_id", sa.String(), nullable=False),
+        sa.Column("lead_id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("mailbox", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("provider_message_id", sa.String()),
+        sa.Column("reason", sa.String()),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.UniqueConstraint("event_id", "kind"),
+    )
+    op.create_index("ix_emails_mailbox_created_at", "emails", ["mailbox", "created_at"])
+    op.create_index("ix_emails_lead_id", "emails", ["lead_id"])
+    op.create_index("ix_emails_state", "emails", ["state"])
