@@ -32,10 +32,11 @@ class _EnvironmentOrFile(EnvSettingsSource):
 
     def _load_env_vars(self) -> dict[str, str | None]:
         found = dict(super()._load_env_vars())
-        for name, path in list(found.items()):
-            plain = name.removesuffix("_file")
-            if path and plain != name and plain not in found:
-                found[plain] = _read_setting_file(name, Path(path))
+        for field, about in self.settings_cls.model_fields.items():
+            name = str(about.validation_alias or f"{self.env_prefix}{field}").lower()
+            path = found.get(f"{name}_file")
+            if path and name not in found:
+                found[name] = _read_setting_file(f"{name}_file", Path(path))
         return found
 
 
