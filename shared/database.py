@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, Enum, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -22,8 +23,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from shared.metrics import COMMIT_GROUP_SIZE
 from shared.problems import Problem, ProblemType
 
-BUSY_TIMEOUT_SECONDS = 4.0
-"""How long a transaction waits for the write lock: less than a caller of the intake is kept waiting (5 s)."""
+BUSY_TIMEOUT_SECONDS = 2.0
+"""How long a transaction waits for our own writer's turn, and then for another process to let go of the write lock:
+both together less than a caller of the intake is kept waiting (5 s)."""
 
 READERS = 4
 RETRY_AFTER_SECONDS = 5
@@ -74,9 +76,12 @@ class Database:
             await session.execute(text("SELECT 1"))
 
     async def migrate(self, versions: Path) -> None:
-        """Bring the schema to the newest version in `versions`. Raises `SchemaTooNew`."""
+        """Bring the schema to the newest version in `versions`, whose files are named by revision, in order.
+
+        Raises `SchemaTooNew`.
+        """
         async with self._writer.begin() as connection:
-            await connection.run_sync(_upgrade, versions)
+            await connection.run_sync(_bring_up_to_date, versions)
 
     async def close(self) -> None:
         await self._reader.dispose()
@@ -131,13 +136,21 @@ class GroupCommit(Generic[Item, Outcome]):
                 future.set_result(outcome)
 
     async def _after_failure(self, group: Sequence[tuple[Item, "asyncio.Future[Outcome]"]], error: Exception) -> None:
-        if len(group) > 1 and not isinstance(error, Problem):
+        if isinstance(error, Problem):
+            # Whoever came meanwhile would be told the same, after waiting for as long once more.
+            group, self._waiting = [*group, *self._waiting], []
+        elif len(group) > 1:
             for one in group:
                 await self._commit([one])
             return
         for _, future in group:
             if not future.done():
                 future.set_exception(error)
+
+
+def text_enum(members: type[StrEnum]) -> Enum:
+    """A column that keeps a member's value as text: what stands in the database is what stands in JSON."""
+    return Enum(members, values_callable=list, native_enum=False, create_constraint=False, length=32)
 
 
 def as_utc(moment: datetime) -> datetime:
@@ -194,8 +207,20 @@ def _open_sqlite(engine: AsyncEngine, *, begin: str, pragmas: Sequence[str]) -> 
         connection.exec_driver_sql(begin)
 
 
+def _bring_up_to_date(connection: Connection, versions: Path) -> None:
+    newest = max(path.stem for path in versions.glob("*.py"))
+    if _current_version(connection) != newest:
+        _upgrade(connection, versions)
+
+
+def _current_version(connection: Connection) -> str | None:
+    """What Alembic noted. Looked up without Alembic, which takes 7 MiB that an up-to-date room has no use for."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+
 def _upgrade(connection: Connection, versions: Path) -> None:
-    # Alembic is needed once a start, and costs the memory of a small web framework.
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory

@@ -33,14 +33,13 @@ _CENTRAL_SIGN, _CENTRAL = b"PK\x01\x02", struct.Struct("<4x6H3I5H2I")
 _END64_SIGN, _END64 = b"PK\x06\x06", struct.Struct("<4xQ2H2I4Q")
 _LOCATOR_SIGN, _LOCATOR = b"PK\x06\x07", struct.Struct("<4sIQI")
 _END_SIGN, _END = b"PK\x05\x06", struct.Struct("<4s4H2IH")
-_DESCRIPTOR_SIGN = b"PK\x07\x08"
-_OLE2_SIGN = bytes.fromhex("d0cf11e0")
+_DESCRIPTOR_SIGN, _OLE2_SIGN = b"PK\x07\x08", bytes.fromhex("d0cf11e0")
 _DESCRIPTOR_FLAG = 1 << 3
 _PATCHED_FLAG = 1 << 5
 _ENCRYPTED_FLAGS = 1 << 0 | 1 << 6 | 1 << 13
 _STORED, _DEFLATED = 0, 8
 _U16, _U32 = 0xFFFF, 0xFFFFFFFF
-_ZIP64_EXTRA = 1
+_VERSION_MAX, _ZIP64_EXTRA, _EXTRA_FIELDS_MAX = 63, 1, 64
 _Facts = tuple[int, int, int]  # of an entry's data: CRC-32, packed bytes, unpacked bytes; as we counted them
 
 _UNSAFE_NAME = re.compile(rb"[\x00-\x1f\x7f]|\A[/\\]|(?:\A|[/\\])\.\.(?:[/\\]|\Z)")
@@ -141,8 +140,8 @@ class DocxWalk:
     def _entry(self) -> Generator[None, None, None]:
         offset = self._stream.position
         header = _LOCAL.unpack((yield from self._stream.read(_LOCAL.size)))
-        _, flags, method, _, _, crc32, packed, unpacked, name_bytes, extra_bytes = header
-        _check_way(flags, method)
+        version, flags, method, _, _, crc32, packed, unpacked, name_bytes, extra_bytes = header
+        _check_way(version, flags, method)
         name = yield from self._name(name_bytes)
         extra = yield from self._stream.read(extra_bytes)
         if flags & _DESCRIPTOR_FLAG:
@@ -230,12 +229,12 @@ class DocxWalk:
     def _listed(self) -> Generator[None, None, None]:
         """One header of the central directory, which takes the entry that it describes off the list."""
         header = _CENTRAL.unpack((yield from self._stream.read(_CENTRAL.size)))
-        flags, method, _, _, crc32, packed, unpacked = header[2:9]
+        version, flags, method, _, _, crc32, packed, unpacked = header[1:9]
         name_bytes, extra_bytes, comment_bytes, disk, _, _, offset = header[9:]
         name = yield from self._stream.read(name_bytes)
         extra = yield from self._stream.read(extra_bytes)
         yield from self._stream.read(comment_bytes)
-        _check_way(flags, method)
+        _check_way(version, flags, method)
         unpacked, packed, offset = _widened((unpacked, packed, offset), extra)
         listed = _Entry(name, method, (crc32, packed, unpacked))
         if disk or self._entries.pop(offset, None) != listed:
@@ -249,7 +248,7 @@ class DocxWalk:
             end64 = _END64.unpack((yield from self._stream.read(_END64.size)))
             locator = _LOCATOR.unpack((yield from self._stream.read(_LOCATOR.size)))
             same = end64[3:] == (0, 0, count, count, size, start) and end64[0] == _END64.size - 12
-            if not same or locator[:3] != (_LOCATOR_SIGN, 0, here):
+            if not same or locator not in ((_LOCATOR_SIGN, 0, here, 1), (_LOCATOR_SIGN, 0, here, 0)):
                 raise DocxRefused(_DAMAGED)
         said = _END.unpack((yield from self._stream.read(_END.size)))
         true = (_END_SIGN, 0, 0, count, count, size, start, 0)
@@ -258,12 +257,12 @@ class DocxWalk:
             raise DocxRefused(_DAMAGED)
 
 
-def _check_way(flags: int, method: int) -> None:
+def _check_way(version: int, flags: int, method: int) -> None:
     """Refuse entries that are packed in a way we cannot follow, or whose end nothing marks."""
     if flags & _ENCRYPTED_FLAGS:
         raise DocxRefused(_PROTECTED)
     followable = method == _DEFLATED or (method == _STORED and not flags & _DESCRIPTOR_FLAG)
-    if not followable or flags & _PATCHED_FLAG:
+    if not followable or flags & _PATCHED_FLAG or version & 0xFF > _VERSION_MAX:
         raise DocxRefused(_DAMAGED)
 
 
@@ -273,15 +272,14 @@ def _outputs(inflater: "zlib._Decompress", piece: bytes) -> Iterator[bytes]:
         output = inflater.decompress(piece, _OUTPUT_BYTES)
         while output:
             yield output
-            output = inflater.decompress(inflater.unconsumed_tail, _OUTPUT_BYTES)
+            # At the end the tail is what follows the entry; zlib would take it for unused data twice.
+            output = b"" if inflater.eof else inflater.decompress(inflater.unconsumed_tail, _OUTPUT_BYTES)
     except zlib.error:
         raise DocxRefused(_DAMAGED) from None
 
 
 def _widened(values: tuple[int, ...], extra: bytes) -> tuple[int, ...]:
     """`values` with each placeholder replaced by the next number of the zip64 extra field (APPNOTE 4.5.3)."""
-    if _U32 not in values:
-        return values
     numbers = _zip64_numbers(extra)
     if len(numbers) < values.count(_U32):
         raise DocxRefused(_DAMAGED)
@@ -290,11 +288,13 @@ def _widened(values: tuple[int, ...], extra: bytes) -> tuple[int, ...]:
 
 def _zip64_numbers(extra: bytes) -> list[int]:
     at = 0
-    while at + 4 <= len(extra):
+    for _ in range(_EXTRA_FIELDS_MAX):
+        if at + 4 > len(extra):
+            return []
         kind, size = struct.unpack_from("<2H", extra, at)
-        at += 4
+        at += 4 + size
+        if at > len(extra):
+            raise DocxRefused(_DAMAGED)
         if kind == _ZIP64_EXTRA:
-            body = extra[at : at + size]
-            return [number for (number,) in struct.iter_unpack("<Q", body[: len(body) // 8 * 8])]
-        at += size
-    return []
+            return list(struct.unpack_from(f"<{size // 8}Q", extra, at - size))
+    raise DocxRefused(_DAMAGED)

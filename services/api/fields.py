@@ -97,11 +97,10 @@ def clean_email(field: str, raw: bytes) -> EmailAddress:
     """The one address in form field `field`: the local part as typed, the domain in lower-case ASCII. No DNS.
 
     Spaces around it are trimmed, nothing else. Plus tags are kept. An internationalised domain, typed or in
-    punycode, is kept as punycode (IDNA 2008, UTS #46). A local part outside ASCII is refused: mail to it arrives
-    only if every server on the way speaks SMTPUTF8 (RFC 6531); SendGrid long dropped such recipients as invalid
-    (sendgrid-csharp#656), and we would rather say so here than lose the mail. Refused as well: quoted local
-    parts, comments, display names, lists, address literals, domains without a dot, and private or special-use
-    domains (RFC 6761), save `.test` and `.example`, which people try things out with.
+    punycode, is kept as punycode (IDNA 2008, UTS #46). A local part outside ASCII (RFC 6531) is accepted: the lead
+    is kept and the staff are told even if the provider refuses the person's e-mail, which then ends visibly as
+    failed. Refused are quoted local parts, comments, display names, lists, address literals, domains without a dot,
+    and private or special-use domains (RFC 6761), save `.test` and `.example`, which people try things out with.
 
     Raises `FieldInvalid`.
     """
@@ -111,9 +110,7 @@ def clean_email(field: str, raw: bytes) -> EmailAddress:
     if len(typed) > EMAIL_MAX_BYTES:
         raise _invalid(field, f"An e-mail address is at most {EMAIL_MAX_BYTES} bytes long.")
     text = _decoded(field, typed)
-    local, at, _ = text.partition("@")
-    if at and not local.isascii():
-        raise _invalid(field, "We cannot write to addresses with letters other than a to z before the @.")
+    local = unicodedata.normalize("NFC", text.partition("@")[0])
     domain = _domain(text)
     if domain is None or _hides(local):
         raise _invalid(field, "This must be one e-mail address such as ann@example.com.")
@@ -139,7 +136,7 @@ def _domain(text: str) -> str | None:
     try:
         checked = validate_email(
             text,
-            allow_smtputf8=False,
+            allow_smtputf8=True,
             allow_quoted_local=False,
             allow_domain_literal=False,
             allow_display_name=False,

@@ -70,8 +70,8 @@ class Intake:
 
     async def accept_lead(self, upload: Upload, caller: Caller) -> Accepted:
         """Keep one lead for good. Raises `Problem` for whatever is refused; then nothing is kept."""
+        await upload.start()
         async with self._place():
-            await upload.start()
             blob_id = new_id()
             stored = await self._storage.put(blob_id, upload.resume_chunks())
         try:

@@ -7,6 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from services.api import leads, store
+from services.api.cors import cors
 from services.api.intake import Intake
 from services.api.rates import Rates
 from services.api.routes import intake_routes
@@ -60,7 +61,15 @@ def create_app(settings: ApiSettings) -> FastAPI:
         required={"database": database.check, "storage": storage.check},
         optional={"broker": relay.check},
     )
-    app = create_service("api", health, lifespan, title="Leads", version="0.1.0", description=DESCRIPTION)
+    app = create_service(
+        "api",
+        health,
+        lifespan,
+        title="Leads",
+        version="0.1.0",
+        description=DESCRIPTION,
+        middleware=cors(settings.allowed_origins),
+    )
     app.include_router(intake_routes(settings, intake, rates))
     app.include_router(login_routes(settings, staff, rates))
     app.include_router(lead_routes(database, storage, staff))

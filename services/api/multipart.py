@@ -32,6 +32,7 @@ Cleaned = TypeVar("Cleaned", str, EmailAddress)
 
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_PARAMETER = re.compile(rb";[ \t]*([^=; \t]+)[ \t]*=")
 _PLAIN_TRANSFER = frozenset({b"7bit", b"8bit", b"binary"})
 
 
@@ -65,6 +66,7 @@ class _Part:
     header_name: bytearray = field(default_factory=bytearray)
     header_value: bytearray = field(default_factory=bytearray)
     text_name: str | None = None
+    """The field it is, for a text; empty for a part that is at fault and passed over."""
 
 
 class FormReader:
@@ -83,6 +85,7 @@ class FormReader:
         self._ended = False
         self._epilogue_bytes = 0
         self._texts: dict[str, bytearray] = {}
+        self._faults: list[FieldError] = []
         self._pieces: list[bytes] = []
         self.inspector: Inspector | None = None
         """Judges the resume's bytes; None until its part has begun."""
@@ -107,7 +110,7 @@ class FormReader:
         """The body has ended: was it whole, and is every field right? Names all that are not."""
         if not self._ended:
             raise malformed("it stops before its end")
-        errors: list[FieldError] = []
+        errors = list(self._faults)
         first_name = self._clean("first_name", clean_name, errors)
         last_name = self._clean("last_name", clean_name, errors)
         email = self._clean("email", clean_email, errors)
@@ -120,6 +123,8 @@ class FormReader:
         return Applicant(first_name, last_name, email)
 
     def _clean(self, name: str, clean: Callable[[str, bytes], Cleaned], errors: list[FieldError]) -> Cleaned | None:
+        if any(fault.field == name for fault in self._faults):
+            return None
         try:
             return clean(name, bytes(self._texts.get(name, b"")))
         except FieldInvalid as invalid:
@@ -190,32 +195,38 @@ class FormReader:
         if filename is None:
             raise invalid_fields(FieldError(RESUME_FIELD, "Attach your resume as a file."))
         if self.inspector is not None:
-            raise invalid_fields(FieldError(RESUME_FIELD, "Send exactly one file."))
+            raise invalid_fields(*self._faults, FieldError(RESUME_FIELD, "Send exactly one file."))
         self.filename = clean_filename(filename)
         self.kind = kind_of(self.filename, self._rules.kinds)
         self.inspector = inspector_for(self.kind)
 
     def _begin_text(self, name: str, filename: str | None) -> None:
+        self._part.text_name = ""
         if name not in TEXT_FIELDS:
             shown = name if name.isprintable() and len(name) <= NAME_SHOWN_MAX else "unknown"
-            raise invalid_fields(FieldError(shown, "This field is not known here."))
-        if filename is not None:
-            raise invalid_fields(FieldError(name, "This field is text, not a file."))
-        if name in self._texts:
-            raise invalid_fields(FieldError(name, "Send this field once."))
-        self._texts[name] = bytearray()
-        self._part.text_name = name
+            self._faults.append(FieldError(shown, "This field is not known here."))
+        elif filename is not None:
+            self._faults.append(FieldError(name, "This field is text, not a file."))
+        elif name in self._texts:
+            self._faults.append(FieldError(name, "Send this field once."))
+        else:
+            self._texts[name] = bytearray()
+            self._part.text_name = name
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._part.text_name is None:
             self._take_resume_bytes(data[start:end])
-            return
-        text = self._texts[self._part.text_name]
-        text += data[start:end]
-        if len(text) > TEXT_MAX_BYTES:
-            raise invalid_fields(FieldError(self._part.text_name, "This is far too long."))
+        elif self._part.text_name:
+            self._take_text(self._part.text_name, data[start:end])
+
+    def _take_text(self, name: str, piece: bytes) -> None:
+        self._texts[name] += piece
+        if len(self._texts[name]) > TEXT_MAX_BYTES:
+            raise invalid_fields(*self._faults, FieldError(name, "This is far too long."))
 
     def _take_resume_bytes(self, piece: bytes) -> None:
+        if self._faults:
+            raise invalid_fields(*self._faults)
         self.resume_bytes += len(piece)
         if self.resume_bytes > self._rules.resume_max_bytes:
             raise too_large(self._rules)
@@ -250,8 +261,12 @@ def _boundary_of(content_type: str | None) -> bytes:
 def _disposition(headers: dict[bytes, bytes]) -> tuple[str, str | None]:
     """Name and file name of a part. Extended forms (`name*=`) are refused: two readers might read two names."""
     value = headers.get(b"content-disposition", b"")
-    if b"*" in _QUOTED.sub(b"", value):
+    unquoted = _QUOTED.sub(b"", value)
+    if b"*" in unquoted:
         raise malformed("a part has an extended parameter, which form data may not have (RFC 7578, section 4.2)")
+    given = [name.lower() for name in _PARAMETER.findall(unquoted)]
+    if len(given) > len(set(given)):
+        raise malformed("a part names its field or its file twice")
     kind, options = parse_options_header(value)
     if kind != b"form-data" or b"name" not in options:
         raise malformed("a part does not say which field it is")

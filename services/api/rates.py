@@ -38,7 +38,8 @@ def caller_address(request: Request, trusted_proxies: Sequence[str]) -> str:
     """
     peer = request.client.host if request.client else "unknown"
     networks = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
-    hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+    claims = ",".join(request.headers.getlist("x-forwarded-for"))
+    hops = [hop.strip() for hop in claims.split(",") if hop.strip()]
     address = peer
     while hops and _within(address, networks):
         address = hops.pop()

@@ -1,5 +1,6 @@
 """Settings of the api: where its database and its storage are, what it accepts, and how staff sign in."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,13 @@ class ApiSettings(Settings):
     @classmethod
     def _known_rate(cls, value: str) -> str:
         rate(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network, strict=False)
         return value
 
     @property

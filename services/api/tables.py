@@ -7,6 +7,7 @@ from sqlalchemy import Column, DateTime, Index
 from sqlmodel import Field, SQLModel
 
 from services.api.states import LeadState
+from shared.database import text_enum
 
 
 class Role(StrEnum):
@@ -40,7 +41,7 @@ class Lead(SQLModel, table=True):
     resume_content_type: str
     resume_size_bytes: int
     resume_sha256: str
-    state: LeadState = Field(default=LeadState.PENDING)
+    state: LeadState = Field(default=LeadState.PENDING, sa_column=Column(text_enum(LeadState), nullable=False))
     version: int = 1
     """Counts changes; the ETag of the lead."""
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
@@ -67,7 +68,7 @@ class User(SQLModel, table=True):
     email: str = Field(primary_key=True)
     """Case-folded: also the name one signs in with, and the token's `sub`."""
     password_hash: str
-    role: Role
+    role: Role = Field(sa_column=Column(text_enum(Role), nullable=False))
     token_version: int = 1
     """Raised by a new password: tokens made before are refused."""
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))

@@ -12,7 +12,14 @@ from shared.problems import Problem, ProblemType
 from shared.web import BODY_DEADLINE_SECONDS, announce_upload
 
 DRAIN_MAX_BYTES = 1024 * 1024
-"""An early refusal lets the rest of a body up to this size arrive, so that the client reads the answer in peace."""
+"""Up to this size the rest of a refused body may arrive and the connection is kept: cheaper than a new one."""
+
+START_SECONDS = 10.0
+SLOWEST_BYTES_PER_SECOND = 8 * 1024
+"""So many bytes buy a second beyond the start, up to the deadline: a trickle must not hold a place for long.
+
+A link that is slower than this could not send a resume of half a MiB within the deadline anyway.
+"""
 
 
 class Upload:
@@ -99,11 +106,11 @@ class Upload:
             inspector.feed(piece)
 
     async def _timed_body(self) -> AsyncIterator[bytes]:
-        deadline = asyncio.get_running_loop().time() + BODY_DEADLINE_SECONDS
+        began_at = asyncio.get_running_loop().time()
         stream = self._request.stream()
         while True:
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(began_at + self._allowed_seconds()):
                     chunk = await anext(stream)
             except StopAsyncIteration:
                 return
@@ -115,9 +122,16 @@ class Upload:
             if chunk:
                 yield chunk
 
+    def _allowed_seconds(self) -> float:
+        """How long after its begin the body may take, in the light of what has come."""
+        return min(START_SECONDS + self._received_bytes / SLOWEST_BYTES_PER_SECOND, BODY_DEADLINE_SECONDS)
+
     def _refuse_by_headers(self) -> None:
         """What the headers alone give away, before a byte of the body is read."""
-        if self._request.headers.get("content-encoding", "identity").lower() != "identity":
+        headers = self._request.headers
+        if len(headers.getlist("content-type")) > 1:
+            raise Problem(ProblemType.MALFORMED_REQUEST, "The request must have one Content-Type.")
+        if any(coding.lower() != "identity" for coding in headers.getlist("content-encoding")):
             detail = "Send the form as it is: compressed requests are not read."
             raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
         if _declared_bytes(self._request) > self._rules.body_max_bytes:
@@ -135,5 +149,8 @@ def _declared_bytes(request: Request) -> int:
 
 
 def _too_slow() -> Problem:
-    detail = f"The whole form must arrive within {BODY_DEADLINE_SECONDS:.0f} seconds."
+    detail = (
+        f"The form comes too slowly: it must arrive within {BODY_DEADLINE_SECONDS:.0f} seconds, "
+        f"with at least {SLOWEST_BYTES_PER_SECOND // 1024} KiB a second after the first {START_SECONDS:.0f}."
+    )
     return Problem(ProblemType.REQUEST_TIMEOUT, detail, headers={"Connection": "close"})

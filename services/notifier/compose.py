@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from services.notifier.email import EmailMessage
-from services.notifier.render import load_templates, render_prospect, render_staff
+from services.notifier.render import load_templates, prospect_name, render_prospect, render_staff
 from services.notifier.settings import NotifierSettings
 from services.notifier.tables import Email, EmailKind
 from shared.events import LeadCreated
@@ -17,7 +17,7 @@ def composer_of(settings: NotifierSettings) -> Callable[[Email, LeadCreated], Em
         if email.kind is EmailKind.PROSPECT:
             rendered = render_prospect(lead, templates=templates, house_name=settings.mail_from_name)
             to: tuple[str, ...] = (lead.email,)
-            name: str | None = f"{lead.first_name} {lead.last_name}"
+            name = prospect_name(lead)
         else:
             rendered = render_staff(lead, templates=templates, public_url=settings.resolved_public_url)
             to, name = settings.resolved_staff_email, None

@@ -5,9 +5,12 @@ between: it becomes `uncertain`, visibly, and is sent again. A replayed dead let
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -30,6 +33,7 @@ from shared.database import Database, GroupCommit, as_utc
 from shared.events import Event, LeadCreated
 from shared.ids import new_id
 from shared.metrics import CIRCUIT_OPEN, EMAIL_SECONDS, EMAILS
+from shared.problems import Problem
 from shared.worker import GiveUp, Hold, Retry
 
 HOLD_SECONDS = 300.0
@@ -56,25 +60,35 @@ class Delivery:
         self._transport = transport
         self._circuit = circuit
         self._composer = composer
-        self._plans = GroupCommit(database.transaction, store.plan)
+        plan = partial(store.plan, prospect_mails_per_day=composer.prospect_mails_per_day)
+        self._plans = GroupCommit(database.transaction, plan)
         self._moves = GroupCommit(database.transaction, store.move)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def deliver(self, event: Event, lead: LeadCreated) -> None:
-        """Return when both e-mails are settled. Raises `Retry`, `Hold` or `GiveUp`, after trying both."""
-        emails = await self._plans.add(await self._wanted(event, lead))
+        """Return when both e-mails are settled. Raises `Retry`, `Hold` or `GiveUp`, after trying both.
+
+        Two copies of an event take turns: the bus may hand out the second while the first is in hand, and what that
+        one is sending must not be taken for something cut short.
+        """
+        async with self._turns.setdefault(event.id, asyncio.Lock()):
+            await self._deliver(event, lead)
+
+    async def _deliver(self, event: Event, lead: LeadCreated) -> None:
+        emails = await self._planned(event, lead)
         unsettled = [email for email in emails if email.state not in SETTLED]
         results = await asyncio.gather(*(self._send(email, lead) for email in unsettled), return_exceptions=True)
         _raise_weightiest([result for result in results if isinstance(result, BaseException)])
 
-    async def _wanted(self, event: Event, lead: LeadCreated) -> list[Email]:
+    async def _planned(self, event: Event, lead: LeadCreated) -> list[Email]:
         prospect = _new_email(event, lead, EmailKind.PROSPECT, mailbox_key(lead.email))
-        async with self._database.reading() as session:
-            already = await store.sent_today(session, prospect.mailbox)
-        if already >= self._composer.prospect_mails_per_day:
-            prospect.state = EmailState.DROPPED
-            prospect.reason = f"this mailbox got {already} e-mails within a day"
-            EMAILS.labels(prospect.kind, prospect.state).inc()
-        return [prospect, _new_email(event, lead, EmailKind.STAFF, STAFF_MAILBOX)]
+        staff = _new_email(event, lead, EmailKind.STAFF, STAFF_MAILBOX)
+        with _held_while_database_is_away():
+            emails = await self._plans.add([prospect, staff])
+        for email in emails:
+            if email.id == prospect.id and email.state is EmailState.DROPPED:
+                EMAILS.labels(email.kind, email.state).inc()
+        return emails
 
     async def _send(self, email: Email, lead: LeadCreated) -> None:
         """Send one e-mail, waiting out a pause that has nothing to do with it."""
@@ -127,7 +141,9 @@ class Delivery:
     ) -> None:
         """Write the step down. Raises `Retry` when another consumer has this e-mail in hand."""
         step = Move(email.id, email.attempts, state, reason, provider_message_id)
-        if not await self._moves.add(step):
+        with _held_while_database_is_away():
+            moved = await self._moves.add(step)
+        if not moved:
             raise Retry(f"{email.kind} e-mail: another notifier has it in hand")
         email.attempts += state is EmailState.SENDING
         email.state = state
@@ -149,11 +165,21 @@ def _new_email(event: Event, lead: LeadCreated, kind: EmailKind, mailbox: str) -
     )
 
 
+@contextmanager
+def _held_while_database_is_away() -> Iterator[None]:
+    """Our own database is not the message's fault: it must cost no attempt."""
+    try:
+        yield
+    except Problem as problem:
+        raise Hold(problem.detail) from problem
+
+
 def _raise_weightiest(errors: Sequence[BaseException]) -> None:
     """One message, two e-mails: what can still be mended decides; only when nothing can, it is given up."""
+    for error in errors:
+        if not isinstance(error, Retry | Hold | GiveUp):
+            raise error
     for kind in (Retry, Hold, GiveUp):
         found = [error for error in errors if isinstance(error, kind)]
         if found:
             raise kind("; ".join(str(error) for error in found))
-    if errors:
-        raise errors[0]

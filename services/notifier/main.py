@@ -33,6 +33,7 @@ def create_app(settings: NotifierSettings) -> FastAPI:
         sender=settings.sender,
         api_key=key.get_secret_value() if key else "",
         base_url=settings.sendgrid_base_url,
+        concurrent_sends=2 * settings.concurrency,
     )
     composer = Composer(composer_of(settings), settings.prospect_mails_per_day)
     delivery = Delivery(database, transport, circuit, composer)

@@ -53,7 +53,7 @@ class NotifierSettings(Settings):
         """`LEADS_MAIL_URL`; else SendGrid when there is a key for it, and a folder of `.eml` files without."""
         if self.mail_url:
             return self.mail_url
-        return SENDGRID if self.sendgrid_api_key else f"file://{self.data_dir.absolute() / 'mailbox'}"
+        return SENDGRID if self.sendgrid_api_key else (self.data_dir.absolute() / "mailbox").as_uri()
 
     @property
     def resolved_staff_email(self) -> tuple[str, ...]:

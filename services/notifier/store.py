@@ -25,12 +25,19 @@ class Move:
     provider_message_id: str | None = None
 
 
-async def plan(session: AsyncSession, wanted: Sequence[Sequence[Email]]) -> list[list[Email]]:
-    """For each event, its e-mails: as they already are, or as wanted if the event is new."""
-    rows = [email.model_dump() for emails in wanted for email in emails]
+async def plan(
+    session: AsyncSession, wanted: Sequence[Sequence[Email]], *, prospect_mails_per_day: int
+) -> list[list[Email]]:
+    """For each event, its e-mails: as they already are, or as wanted if the event is new.
+
+    A prospect's e-mail beyond its mailbox's share of the day is dropped. It is counted here, where events take turns:
+    a look before would let everything pass that comes at once.
+    """
     dialect = session.get_bind().dialect.name
     insert = (postgresql if dialect == "postgresql" else sqlite).insert
-    await session.execute(insert(Email).on_conflict_do_nothing(), rows)
+    for emails in wanted:
+        await _drop_beyond(session, emails, prospect_mails_per_day)
+        await session.execute(insert(Email).on_conflict_do_nothing(), [email.model_dump() for email in emails])
     event_ids = [emails[0].event_id for emails in wanted]
     found = (await session.execute(select(Email).where(col(Email.event_id).in_(event_ids)))).scalars().all()
     return [[email for email in found if email.event_id == event_id] for event_id in event_ids]
@@ -41,7 +48,16 @@ async def move(session: AsyncSession, moves: Sequence[Move]) -> list[bool]:
     return [await _move(session, one) for one in moves]
 
 
-async def sent_today(session: AsyncSession, mailbox: str) -> int:
+async def _drop_beyond(session: AsyncSession, emails: Sequence[Email], prospect_mails_per_day: int) -> None:
+    for email in emails:
+        if email.kind is EmailKind.PROSPECT:
+            already = await _meant_today(session, email.mailbox)
+            if already >= prospect_mails_per_day:
+                email.state = EmailState.DROPPED
+                email.reason = f"this mailbox got {already} e-mails within a day"
+
+
+async def _meant_today(session: AsyncSession, mailbox: str) -> int:
     """How many e-mails were meant for this mailbox within a day, and not dropped."""
     counted = select(func.count()).where(
         col(Email.mailbox) == mailbox,

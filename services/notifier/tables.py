@@ -6,6 +6,8 @@ from enum import StrEnum
 from sqlalchemy import Column, DateTime, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from shared.database import text_enum
+
 
 class EmailKind(StrEnum):
     """The two e-mails that a lead causes."""
@@ -43,10 +45,10 @@ class Email(SQLModel, table=True):
     id: str = Field(primary_key=True)
     event_id: str
     lead_id: str = Field(index=True)
-    kind: EmailKind
+    kind: EmailKind = Field(sa_column=Column(text_enum(EmailKind), nullable=False))
     mailbox: str
     """Who gets it, as the daily cap counts: without the `+tag`, case-folded."""
-    state: EmailState = Field(index=True)
+    state: EmailState = Field(sa_column=Column(text_enum(EmailState), nullable=False, index=True))
     attempts: int = 0
     provider_message_id: str | None = None
     reason: str | None = None
