@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.events import is_correlation_id
@@ -34,6 +35,8 @@ BODY_DEADLINE_SECONDS = 60.0
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Probes are not logged: they would drown what people do."""
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 log = structlog.get_logger()
@@ -41,7 +44,8 @@ log = structlog.get_logger()
 
 def create_service(name: str, health: Health, lifespan: Lifespan, **fastapi: Any) -> FastAPI:
     """A FastAPI app with the front hall that all rooms share. `fastapi` is handed to FastAPI (title, docs, ...)."""
-    app = FastAPI(lifespan=lifespan, **fastapi)
+    # Off: a redirect to the path without its last slash would lead to whatever host the caller wrote into `Host`.
+    app = FastAPI(lifespan=lifespan, **{"redirect_slashes": False, **fastapi})
     app.include_router(health_routes(health))
     app.add_middleware(FrontHall, service=name)
     app.add_exception_handler(Problem, _on_problem)
@@ -66,6 +70,7 @@ class FrontHall:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _read_head_as_get(scope)
         started = time.perf_counter()
         answer = _Answer(scope, send)
         begin_correlation(answer.correlation_id)
@@ -75,6 +80,8 @@ class FrontHall:
                 await self._app(scope, _limited(scope, receive), answer.send)
             else:
                 await problem_response(problem)(scope, receive, answer.send)
+        except ClientDisconnect:
+            pass  # nobody is left to answer; the record below says so
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if answer.status == 0:
@@ -142,12 +149,30 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
     return limited
 
 
+def _read_head_as_get(scope: Scope) -> Scope:
+    """HEAD answers as GET would, without a range (RFC 9110, sections 9.3.2 and 14.2). The server leaves the body out.
+
+    FastAPI would answer 405, unless a route says that it serves HEAD itself.
+    """
+    if scope["method"] != "HEAD" or _is_served(scope, "HEAD"):
+        return scope
+    headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+    return {**scope, "method": "GET", "headers": headers}
+
+
+def _is_served(scope: Scope, method: str) -> bool:
+    asked = {**scope, "method": method}
+    return any(route.matches(asked)[0] is Match.FULL for route in scope["app"].routes)
+
+
 def _refuse_headers(scope: Scope) -> Problem | None:
     headers = scope["headers"]
-    if len(headers) > HEADERS_MAX_COUNT or sum(len(n) + len(v) for n, v in headers) > HEADERS_MAX_BYTES:
+    size_bytes = sum(len(name) + len(value) for name, value in headers)
+    size_bytes += len(scope["path"]) + len(scope["query_string"])
+    if len(headers) > HEADERS_MAX_COUNT or size_bytes > HEADERS_MAX_BYTES:
         return Problem(
             ProblemType.HEADERS_TOO_LARGE,
-            f"At most {HEADERS_MAX_COUNT} headers and {HEADERS_MAX_BYTES // 1024} KiB of them are read.",
+            f"At most {HEADERS_MAX_COUNT} headers are read, {HEADERS_MAX_BYTES // 1024} KiB together with the address.",
             headers={"Connection": "close"},
         )
     return None
@@ -179,18 +204,24 @@ async def _on_invalid_request(_request: Request, error: Exception) -> Response:
 
 
 _BY_STATUS = {
-    HTTPStatus.BAD_REQUEST: (ProblemType.MALFORMED_REQUEST, "The request cannot be read as what it says it is."),
     HTTPStatus.NOT_FOUND: (ProblemType.NOT_FOUND, "Nothing is served at this address."),
     HTTPStatus.METHOD_NOT_ALLOWED: (ProblemType.METHOD_NOT_ALLOWED, "This address does not serve that method."),
 }
+_ANY_OTHER = (ProblemType.MALFORMED_REQUEST, "The request cannot be read as what it says it is.")
 
 
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What the framework itself refuses, in the same shape as our own refusals."""
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, Problem):
         return problem_response(error.__cause__)
-    known = _BY_STATUS.get(HTTPStatus(error.status_code))
-    if known is None:
-        return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
-    return problem_response(Problem(*known, headers=error.headers))
+    problem = Problem(*_BY_STATUS.get(HTTPStatus(error.status_code), _ANY_OTHER), headers=error.headers)
+    if problem.type is ProblemType.METHOD_NOT_ALLOWED:
+        problem.headers["Allow"] = ", ".join(_allowed(request.scope))
+    return problem_response(problem)
+
+
+def _allowed(scope: Scope) -> list[str]:
+    """Every method that the address serves (RFC 9110, section 15.5.6): FastAPI names those of one route only."""
+    methods = [method for method in _METHODS if _is_served(scope, method)]
+    return ["HEAD", *methods] if "GET" in methods and "HEAD" not in methods else methods

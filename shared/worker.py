@@ -67,7 +67,10 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Consume until `stop`. A broker that is away is waited for."""
+        """Consume until `stop`. A broker that is away is waited for.
+
+        Raises `RuntimeError` when the bus ends its deliveries by itself, which it never should: nobody would see it.
+        """
         if not await self._opened():
             return
         async with self._bus.consume(self._queue, prefetch=self._concurrency) as deliveries:
@@ -76,6 +79,8 @@ class Worker:
                 self._in_hand.add(task)
                 task.add_done_callback(self._in_hand.discard)
             await self._finish_in_hand()
+        if not self._stopping.is_set():
+            raise RuntimeError(f"the bus ended the deliveries of {self._queue.name}, though nobody asked it to")
 
     async def _opened(self) -> bool:
         """Open the bus, however long that takes; False when stopped before it was."""
@@ -108,6 +113,8 @@ class Worker:
                     following.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await following
+                    return
+                if isinstance(following.exception(), StopAsyncIteration):
                     return
                 yield following.result()
         finally:

@@ -4,17 +4,16 @@ Nothing is answered before it is durable, and nothing that is refused leaves a t
 relay, whatever the broker does meanwhile.
 """
 
-import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from services.api.leads import LeadView
+from services.api.places import Places
 from services.api.search import search_text
 from services.api.storage_client import StorageClient
 from services.api.store import Duplicate, Kept, KeyReused, NewLead, Outcome, Replayed
@@ -26,7 +25,6 @@ from shared.ids import new_id
 from shared.metrics import LEADS_ACCEPTED
 from shared.problems import Problem, ProblemType
 
-WAIT_FOR_PLACE_SECONDS = 4.0
 RETRY_AFTER_SECONDS = 5
 
 log = structlog.get_logger()
@@ -51,7 +49,7 @@ class Accepted:
 
 
 class Intake:
-    """Accepts leads, at most `concurrency` at a time, so that memory stays bounded whatever comes."""
+    """Accepts leads. At most `concurrency` uploads move at a time."""
 
     def __init__(
         self,
@@ -66,12 +64,12 @@ class Intake:
         self._leads = leads
         self._is_kept = is_kept
         self._wake_relay = wake_relay
-        self._places = asyncio.Semaphore(concurrency)
+        self._places = Places(concurrency)
 
     async def accept_lead(self, upload: Upload, caller: Caller) -> Accepted:
         """Keep one lead for good. Raises `Problem` for whatever is refused; then nothing is kept."""
-        await upload.start()
-        async with self._place():
+        async with self._places.place() as place:
+            await upload.start(place)
             blob_id = new_id()
             stored = await self._storage.put(blob_id, upload.resume_chunks())
         try:
@@ -102,19 +100,6 @@ class Intake:
         self._wake_relay()
         LEADS_ACCEPTED.inc()
         return Accepted(new.answer, new.lead.id, replayed=False)
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(WAIT_FOR_PLACE_SECONDS):
-                await self._places.acquire()
-        except TimeoutError:
-            detail = "Many people are sending their resumes right now. Please try again in a moment."
-            raise Problem(ProblemType.UNAVAILABLE, detail, retry_after_seconds=RETRY_AFTER_SECONDS) from None
-        try:
-            yield
-        finally:
-            self._places.release()
 
 
 def _new_lead(upload: Upload, blob_id: str, caller: Caller) -> NewLead:

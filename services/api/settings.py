@@ -21,7 +21,7 @@ class ApiSettings(Settings):
     storage_url: str = ""
     resume_max_bytes: int = Field(default=5 * MIB, ge=1024)
     resume_kinds: Annotated[frozenset[ResumeKind], NoDecode] = frozenset({ResumeKind.PDF, ResumeKind.DOCX})
-    upload_concurrency: int = Field(default=64, ge=1)
+    upload_concurrency: int = Field(default=32, ge=1)
     intake_rate: str = "60/minute"
     login_rate: str = "10/minute"
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()

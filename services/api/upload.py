@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 
 from services.api.multipart import Applicant, FormReader, UploadRules, too_large
+from services.api.places import Place
 from services.api.resumes import ResumeKind
 from shared.problems import Problem, ProblemType
 from shared.web import BODY_DEADLINE_SECONDS, announce_upload
@@ -25,6 +26,8 @@ A link that is slower than this could not send a resume of half a MiB within the
 class Upload:
     """The upload of one request. Read it in order: `start`, then `resume_chunks` to its end, then the properties."""
 
+    _place: Place
+
     def __init__(self, request: Request, rules: UploadRules) -> None:
         announce_upload(request.scope)
         self._request = request
@@ -37,11 +40,14 @@ class Upload:
         self._sha256 = hashlib.sha256()
         self._applicant: Applicant | None = None
 
-    async def start(self) -> None:
+    async def start(self, place: Place) -> None:
         """Read up to the resume's first bytes, which show whether it is of a kind that is accepted.
+
+        `place` is what the upload holds while it moves.
 
         Raises `Problem`: 400 malformed, 408 too slow, 413 too large, 415 another kind, 422 fields at fault.
         """
+        self._place = place
         while not self._ready and await self._read_on():
             pass
 
@@ -87,7 +93,9 @@ class Upload:
     async def _read_on(self) -> bool:
         """Take in the next piece of the body; False when that was its end and all is well."""
         try:
-            chunk = await anext(self._body)
+            with self._place.lent():
+                chunk = await anext(self._body)
+            await self._place.take()
         except StopAsyncIteration:
             self._applicant = self._applicant or self._form.finish()
             return False

@@ -1,0 +1,49 @@
+# Leads: the things one does with this repository. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format chaos bench lock clean
+
+PYTHON_FILES := shared services tests bench
+IN_VENV := .venv/bin/python
+PYTEST := $(IN_VENV) -m pytest
+
+help: ## List what there is to do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  T=tests/unit make test runs only these; PYTHON=/path/to/python3 chooses the Python of a new .venv.'
+
+run: .venv/.runtime ## Start api, storage and notifier in this terminal; Ctrl-C stops them
+	@exec ./leads up
+
+test: .venv/.dev ## Run every test, RabbitMQ ones on a private node (T=... runs some)
+	@scripts/rabbitmq
+	@$(PYTEST) $(T)
+
+check: .venv/.dev ## Check lint, format, strict types and who imports whom
+	.venv/bin/ruff check $(PYTHON_FILES)
+	.venv/bin/ruff format --check $(PYTHON_FILES)
+	$(IN_VENV) -m mypy shared services tests/harness
+	$(IN_VENV) .venv/bin/lint-imports
+
+format: .venv/.dev ## Rewrite the code in house style
+	.venv/bin/ruff check --fix $(PYTHON_FILES)
+	.venv/bin/ruff format $(PYTHON_FILES)
+
+chaos: .venv/.dev ## Kill, cut and starve everything while leads come in (the long form)
+	@scripts/rabbitmq
+	@LEADS_CHAOS=long $(PYTEST) --timeout=0 $(or $(T),tests/chaos)
+
+bench: .venv/.dev ## Measure the figures that the README states
+	@$(IN_VENV) -m bench
+
+lock: ## Pin requirements/*.in, with hashes, into requirements/*.txt (ARGS=--upgrade takes newer versions)
+	@scripts/lock $(ARGS)
+
+clean: ## Remove .venv and every cache; never data/
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find $(PYTHON_FILES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp says that .venv holds that file's packages. A .venv whose Python is gone is made anew.
+.venv/.runtime .venv/.dev: .venv/.%: requirements/%.txt .venv/bin/python
+	@scripts/bootstrap $*
+
+.venv/bin/python: ;

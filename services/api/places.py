@@ -1,0 +1,82 @@
+"""Places for uploads: how many may move at once, so that memory stays bounded whatever comes.
+
+Whoever waits for its sender lends its place to others meanwhile: people on slow links keep nobody out, and neither do
+those who only pretend to be.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from shared.problems import Problem, ProblemType
+
+WAIT_FOR_PLACE_SECONDS = 4.0
+KEPT_WAITING_SECONDS = 0.1
+RETRY_AFTER_SECONDS = 5
+OPEN_PER_PLACE = 32
+"""Uploads in all, moving or not, for each place: one that waits for its sender holds next to nothing."""
+
+
+class Place:
+    """The place of one upload, while it has one."""
+
+    def __init__(self, free: asyncio.Semaphore) -> None:
+        self._free = free
+        self._held = False
+
+    async def take(self) -> None:
+        """Wait for a place, unless it is held already."""
+        if not self._held:
+            await self._free.acquire()
+            self._held = True
+
+    def leave(self) -> None:
+        """Let somebody else have it."""
+        if self._held:
+            self._held = False
+            self._free.release()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Wait for the sender in here: if that takes long, the place is left. `take` it again afterwards."""
+        timer = asyncio.get_running_loop().call_later(KEPT_WAITING_SECONDS, self.leave)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+class Places:
+    """`count` places."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._open_max = count * OPEN_PER_PLACE
+        self._open = 0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[Place]:
+        """A place for one upload. Raises `Problem` 503 when none becomes free in time."""
+        if self._open >= self._open_max:
+            raise _busy()
+        place = Place(self._free)
+        self._open += 1
+        try:
+            await _soon(place)
+            yield place
+        finally:
+            self._open -= 1
+            place.leave()
+
+
+async def _soon(place: Place) -> None:
+    try:
+        async with asyncio.timeout(WAIT_FOR_PLACE_SECONDS):
+            await place.take()
+    except TimeoutError:
+        raise _busy() from None
+
+
+def _busy() -> Problem:
+    detail = "Many people are sending their resumes right now. Please try again in a moment."
+    return Problem(ProblemType.UNAVAILABLE, detail, retry_after_seconds=RETRY_AFTER_SECONDS)

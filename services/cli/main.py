@@ -1,0 +1,56 @@
+"""The commands of `leads`, and what each is called. What they do stands in the module of the same name.
+
+Modules are imported when their command runs: `leads up` must be quick, and nobody waits for what it does not use.
+"""
+
+import asyncio
+import sys
+from importlib import import_module
+
+import typer
+
+GROUPS = {
+    "users": "Staff logins: who may sign in.",
+    "queues": "The queues: what waits, what failed, and playing it again.",
+}
+"""Command groups, each the `app` of the module with its name."""
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """The command line. Groups are left out when the arguments name a command that is none of them."""
+    app = typer.Typer(
+        help="Lead intake that never loses a lead.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    commands = {"up": up, "init": init}
+    for name, command in commands.items():
+        app.command(name)(command)
+    if not arguments or arguments[0] not in commands:
+        for name, purpose in GROUPS.items():
+            app.add_typer(import_module(f"services.cli.{name}").app, name=name, help=purpose)
+    return app
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    build(sys.argv[1:])(prog_name="leads")
+
+
+def up() -> None:
+    """Start api, storage and notifier in this terminal and keep them running until Ctrl-C."""
+    from services.cli.settings import CliSettings
+    from services.cli.up import run
+    from shared.settings import load_or_exit
+
+    raise typer.Exit(asyncio.run(run(load_or_exit(CliSettings))))
+
+
+def init() -> None:
+    """Make what a first start needs: the data folder, the secrets, the databases, a staff login."""
+    from services.cli.init import run
+    from services.cli.settings import CliSettings
+    from shared.settings import load_or_exit
+
+    raise typer.Exit(asyncio.run(run(load_or_exit(CliSettings))))

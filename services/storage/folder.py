@@ -1,0 +1,138 @@
+"""The folder that resumes are kept in: made ready, tried out, and its names made durable. Blobs live elsewhere."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from services.storage.blobs import StoreUnfit
+from shared.ids import new_id
+from shared.settings import SettingsError
+
+INCOMING = ".incoming"
+"""Where a body is until all of it is safe. In the folder, so that both are sure to be on one file system."""
+
+MIB = 1024 * 1024
+
+
+class FolderSync:
+    """Makes changes of the folder's names durable. One fsync runs at a time and serves all who came before it began.
+
+    A caller changes a name first and waits here then, so the fsync that covers it starts after the change. One that
+    is already running may have missed it and does not count.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="folder-sync")
+        self._waiting: list[asyncio.Future[None]] = []
+        self._syncing: asyncio.Task[None] | None = None
+
+    async def wait(self) -> None:
+        """Return when every change made before this call is on the disk. Raises `OSError`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.create_task(self._sync_groups())
+        await future
+
+    def close(self) -> None:
+        """Wait for the fsync under way."""
+        self._thread.shutdown()
+
+    async def _sync_groups(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            try:
+                await loop.run_in_executor(self._thread, sync_folder, self._folder)
+            except Exception as error:  # noqa: BLE001 - handed to the callers, who wait for nothing else
+                _settle(group, error)
+            else:
+                _settle(group, None)
+
+
+def _settle(group: Sequence["asyncio.Future[None]"], error: Exception | None) -> None:
+    for future in group:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, durably, let only its owner in, and try it out. Raises `SettingsError`."""
+    made = [level for level in (folder, *folder.parents) if not level.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for private in (folder, folder / INCOMING):
+            private.mkdir(mode=0o700, exist_ok=True)
+            private.chmod(0o700)
+        for changed in (folder, *(level.parent for level in made)):
+            sync_folder(changed)
+        _try_out(folder)
+    except OSError as error:
+        raise SettingsError(f"LEADS_BLOB_URL: {folder} cannot be used ({error.strerror}).") from None
+
+
+def check_folder(folder: Path, min_free_bytes: int) -> None:
+    """Raises `StoreUnfit` when the folder cannot be written to, or nearly nothing more fits."""
+    try:
+        _try_out(folder)
+        disk = os.statvfs(folder)
+    except OSError as error:
+        raise StoreUnfit(f"the folder of the resumes cannot be used ({error.strerror})") from error
+    free_bytes = disk.f_bavail * disk.f_frsize
+    if free_bytes < min_free_bytes:
+        raise StoreUnfit(f"only {free_bytes // MIB} MiB are free for resumes, {min_free_bytes // MIB} are wanted")
+
+
+def _try_out(folder: Path) -> None:
+    """What an upload does, in small: not every file system has hard links, and a full one still makes empty files."""
+    probe = f"{folder}/{INCOMING}/probe-{new_id()}"
+    with new_file(probe) as descriptor:
+        write_all(descriptor, b"writable")
+        os.link(probe, f"{probe}-linked")
+        remove(f"{probe}-linked")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: fsync of a file does not do that for its name (fsync(2), NOTES)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def new_file(path: str) -> Iterator[int]:
+    """A new file, open for writing and gone afterwards: what is to be kept has another name by then."""
+    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        remove(path)
+
+
+def open_private(path: str, flags: int) -> int:
+    """An opener for `open`: what it makes is for its owner's eyes only."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def write_all(descriptor: int, body: bytes | bytearray) -> None:
+    """All of it: `write` may take a part, as it does just before the disk is full."""
+    left = memoryview(body)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def remove(path: str) -> None:
+    """Gone, whether or not it was there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - on the hot path, where a `Path` costs as much as the call

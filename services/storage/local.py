@@ -1,0 +1,213 @@
+"""Blobs as files in one folder. What was answered as kept survives a loss of power; no half-written one has a name.
+
+A body goes to `.incoming/<id>`, is synced, gets its name in the folder, and the folder is synced. The name is given by
+`link`, which the kernel refuses when the name is taken: a look before a `rename` would leave a moment in between, and
+creating the final name with `O_EXCL` would show it before the bytes are safe.
+"""
+
+import asyncio
+import contextlib
+import errno
+import heapq
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import aiofiles
+import aiofiles.os
+import structlog
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
+
+from services.storage.blobs import (
+    BlobCutShort,
+    BlobExists,
+    BlobFacts,
+    BlobMissing,
+    BlobPage,
+    Receipt,
+    StorageBroken,
+    StorageFull,
+)
+from services.storage.folder import INCOMING, FolderSync, check_folder, new_file, open_private, remove, write_all
+from shared.ids import is_id
+from shared.metrics import BLOB_BYTES_WRITTEN
+from shared.problems import Problem
+
+PIECE_BYTES = 128 * 1024
+"""What is held of one body, and the longest that takes a single trip to a thread."""
+
+WRITER_THREADS = 8
+"""They wait for the disk, not for a core."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger()
+
+
+class LocalBlobs:
+    """A `BlobStore` in `folder`, which `prepare_folder` made ready."""
+
+    def __init__(self, folder: Path, *, min_free_bytes: int) -> None:
+        self.incoming = folder / INCOMING
+        self._folder = folder
+        self._min_free_bytes = min_free_bytes
+        self._writers = ThreadPoolExecutor(WRITER_THREADS, thread_name_prefix="blob-writer")
+        self._sync = FolderSync(folder)
+        self._arriving: set[str] = set()
+
+    def arriving(self) -> frozenset[str]:
+        """The ids of the bodies that this process is receiving now."""
+        return frozenset(self._arriving)
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._writers.shutdown()
+        self._sync.close()
+
+    async def put(self, blob_id: str, chunks: AsyncIterator[bytes]) -> Receipt:
+        if blob_id in self._arriving:
+            raise BlobExists
+        self._arriving.add(blob_id)
+        try:
+            receipt = await self._receive(blob_id, chunks)
+            await self._sync.wait()
+        except FileExistsError:
+            raise BlobExists from None
+        except OSError as error:
+            raise _refusal("resume not stored", error) from error
+        finally:
+            self._arriving.discard(blob_id)
+        BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
+        return receipt
+
+    async def facts(self, blob_id: str) -> BlobFacts:
+        try:
+            status = await aiofiles.os.stat(self._path(blob_id), follow_symlinks=False)
+        except FileNotFoundError:
+            raise BlobMissing from None
+        except OSError as error:
+            raise _refusal("resume not read", error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise BlobMissing
+        return _facts(blob_id, status)
+
+    async def read(self, blob_id: str, start: int, stop: int) -> AsyncIterator[bytes]:
+        async with aiofiles.open(self._path(blob_id), "rb", buffering=0) as file:
+            await file.seek(start)
+            while start < stop:
+                piece = await file.read(min(PIECE_BYTES, stop - start))
+                if not piece:
+                    raise BlobCutShort(f"{blob_id} ends at byte {start}, {stop - start} too early")
+                start += len(piece)
+                yield piece
+
+    async def delete(self, blob_id: str) -> None:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                await aiofiles.os.unlink(self._path(blob_id))
+            # Also when it was not there: whoever removed it may not have synced the folder yet.
+            await self._sync.wait()
+        except OSError as error:
+            raise _refusal("resume not deleted", error) from error
+
+    async def page(self, *, stored_before: datetime, after: str, limit: int) -> BlobPage:
+        try:
+            return await asyncio.to_thread(_page, self._folder, stored_before, after=after, limit=limit)
+        except OSError as error:
+            raise _refusal("resumes not listed", error) from error
+
+    async def check(self) -> None:
+        await asyncio.to_thread(check_folder, self._folder, self._min_free_bytes)
+
+    def _path(self, blob_id: str) -> str:
+        return f"{self._folder}/{blob_id}"
+
+    async def _write(self, work: Callable[..., Result], *args: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
+
+    async def _receive(self, blob_id: str, chunks: AsyncIterator[bytes]) -> Receipt:
+        held = bytearray()
+        async for chunk in chunks:
+            held += chunk
+            if len(held) > PIECE_BYTES:
+                return await self._receive_long(blob_id, held, chunks)
+        return await self._write(self._keep, blob_id, held)
+
+    def _keep(self, blob_id: str, body: bytearray) -> Receipt:
+        """The whole of a short body, in one trip to a thread: trips cost more than what is done on them."""
+        temp = f"{self.incoming}/{blob_id}"
+        with new_file(temp) as descriptor:
+            write_all(descriptor, body)
+            os.fsync(descriptor)
+            os.link(temp, self._path(blob_id))
+        return Receipt(blob_id, len(body), sha256(body).hexdigest())
+
+    async def _receive_long(self, blob_id: str, held: bytearray, chunks: AsyncIterator[bytes]) -> Receipt:
+        digest = sha256()
+        size_bytes = 0
+        async with self._temp(blob_id) as file:
+            async for piece in _pieces(held, chunks):
+                await file.write(piece)
+                await self._write(digest.update, piece)
+                size_bytes += len(piece)
+            await file.flush()
+            await self._write(os.fsync, file.fileno())
+            await self._write(os.link, file.name, self._path(blob_id))
+        return Receipt(blob_id, size_bytes, digest.hexdigest())
+
+    @contextlib.asynccontextmanager
+    async def _temp(self, blob_id: str) -> AsyncIterator[AsyncBufferedIOBase]:
+        path = f"{self.incoming}/{blob_id}"
+        file = await aiofiles.open(path, "xb", opener=open_private, executor=self._writers)
+        try:
+            yield file
+        finally:
+            try:
+                await file.close()
+            finally:
+                await self._write(remove, path)
+
+
+async def _pieces(held: bytearray, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
+    """`held` and what follows it, in pieces worth a trip to the disk however small the chunks are."""
+    async for chunk in chunks:
+        if len(held) >= PIECE_BYTES:
+            yield held
+            held = bytearray()
+        held += chunk
+    yield held
+
+
+def _page(folder: Path, stored_before: datetime, *, after: str, limit: int) -> BlobPage:
+    """Holds `limit` names however many there are, and asks only about those."""
+    with os.scandir(folder) as entries:
+        names = (entry.name for entry in entries if entry.name > after and is_id(entry.name))
+        first = heapq.nsmallest(limit + 1, names)
+    found = (_look(folder, name) for name in first[:limit])
+    blobs = tuple(blob for blob in found if blob is not None and blob.stored_at < stored_before)
+    return BlobPage(blobs, first[limit - 1] if len(first) > limit else None)
+
+
+def _look(folder: Path, name: str) -> BlobFacts | None:
+    try:
+        status = (folder / name).lstat()
+    except FileNotFoundError:
+        return None
+    return _facts(name, status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _facts(blob_id: str, status: os.stat_result) -> BlobFacts:
+    return BlobFacts(blob_id, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _refusal(event: str, error: OSError) -> Problem:
+    """What the caller is told; what happened is told to ops."""
+    log.error(event, reason=error.strerror or str(error), errno=error.errno)
+    return StorageFull() if error.errno in _FULL else StorageBroken()

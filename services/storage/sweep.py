@@ -1,0 +1,54 @@
+"""Removes what never became a blob: bodies whose upload, or whose process, ended half-way."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from shared.metrics import BLOBS_SWEPT
+
+SWEEP_EVERY_SECONDS = 30.0
+
+log = structlog.get_logger()
+
+
+async def keep_swept(incoming: Path, *, arriving: Callable[[], frozenset[str]], grace_seconds: float) -> None:
+    """Sweep now and every 30 s until cancelled. A sweep that fails is logged, and the next one tries again."""
+    while True:
+        try:
+            await sweep(incoming, arriving=arriving, grace_seconds=grace_seconds)
+        except OSError as error:
+            log.error("unfinished resumes not swept", reason=error.strerror)
+        await asyncio.sleep(SWEEP_EVERY_SECONDS)
+
+
+async def sweep(incoming: Path, *, arriving: Callable[[], frozenset[str]], grace_seconds: float) -> int:
+    """Remove the files that nobody has written to for `grace_seconds`; how many there were.
+
+    Those that are `arriving` here are never touched, however slow their sender is. One that begins to arrive after
+    this question is younger than the grace.
+    """
+    removed = await asyncio.to_thread(_remove_old, incoming, arriving(), time.time() - grace_seconds)
+    if removed:
+        BLOBS_SWEPT.inc(removed)
+        log.info("unfinished resumes swept", count=removed)
+    return removed
+
+
+def _remove_old(incoming: Path, arriving: frozenset[str], before: float) -> int:
+    removed = 0
+    with os.scandir(incoming) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.name not in arriving and _is_old_file(entry, before):
+                    Path(entry).unlink()
+                    removed += 1
+    return removed
+
+
+def _is_old_file(entry: "os.DirEntry[str]", before: float) -> bool:
+    return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime <= before

@@ -1,0 +1,107 @@
+"""The bus on RabbitMQ (3.10 to 4.x): quorum queues, confirmed publishing, consumers that reconnect by themselves.
+
+This file is the front: each verb is carried out by one of its neighbours `rabbitmq_*`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+from shared.bus.protocol import DeadLetter, Delivery, Message, QueueStats
+from shared.bus.rabbitmq_connection import Link, check_url, password_free
+from shared.bus.rabbitmq_consumer import Consumer, Source
+from shared.bus.rabbitmq_dead_letters import DeadLetters
+from shared.bus.rabbitmq_messages import encode
+from shared.bus.rabbitmq_publisher import Letter, Publisher
+from shared.topology import Queue, Topology
+
+__all__ = ["RabbitBus", "password_free"]
+
+_ANSWER_SECONDS = 10.0
+
+
+class RabbitBus:
+    """An `EventBus` whose promises are kept by RabbitMQ. `client_name` is how it shows in the broker's lists.
+
+    Events and the copies of failed messages have a connection each, and every consumer its own: RabbitMQ stops reading
+    from connections that publish when it runs out of memory or disk, and acks must still get through
+    (https://www.rabbitmq.com/docs/alarms).
+    """
+
+    def __init__(self, url: str, topology: Topology, *, client_name: str) -> None:
+        """Raises `ValueError` when `url` is not an amqp:// or amqps:// one; connects to nothing."""
+        check_url(url)
+        self._url = url
+        self._topology = topology
+        self._client_name = client_name
+        self._errands = Link(url, topology, name=f"{client_name} looks")
+        self._events = Publisher(Link(url, topology, name=f"{client_name} publishes"))
+        self._copies = Publisher(Link(url, topology, name=f"{client_name} moves"))
+        self._dead_letters = DeadLetters(self._errands, self._copies)
+        self._consumers: set[Consumer] = set()
+
+    async def open(self) -> None:
+        """Connects and declares the topology. Raises `BusUnavailable` with one line that says what to mend."""
+        await self._errands.declare()
+
+    async def close(self) -> None:
+        """Ends what still consumes, waits for what is being published, and closes all connections."""
+        for consumer in tuple(self._consumers):
+            await consumer.stop()
+        await self._events.close()
+        await self._copies.close()
+        await self._errands.forget()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """All are in flight at once, within `PUBLISH_SECONDS`. Raises `PublishFailed` naming the confirmed ones."""
+        await self._events.publish(
+            Letter(self._topology.exchange, message.routing_key, encode(message)) for message in messages
+        )
+
+    @asynccontextmanager
+    async def consume(self, queue: Queue, prefetch: int) -> AsyncIterator[AsyncIterator[Delivery]]:
+        """Never raises for a broker that is away: it is logged, and iterating goes on trying.
+
+        Raises `ValueError` when `prefetch` is not within 1 and 65,535.
+        """
+        source = Source(self._url, self._topology, self._client_name, queue, prefetch)
+        consumer = Consumer(source, self._copies)
+        self._consumers.add(consumer)
+        try:
+            await consumer.start()
+            yield consumer
+        finally:
+            await consumer.stop()
+            self._consumers.discard(consumer)
+
+    async def stats(self, queue: Queue) -> QueueStats:
+        """By passive declarations, which tell the ready and the consumers but not what consumers hold."""
+        async with self._errands.visit() as channel:
+            counts = {}
+            for name in (queue.name, queue.dead_letters, *(level.name for level in queue.retry_levels)):
+                declared = await channel.declare_queue(name, passive=True, timeout=_ANSWER_SECONDS)
+                counts[name] = declared.declaration_result
+        return QueueStats(
+            queue=queue.name,
+            ready=counts[queue.name].message_count or 0,
+            unacked=None,
+            consumers=counts[queue.name].consumer_count or 0,
+            retrying={level.name: counts[level.name].message_count or 0 for level in queue.retry_levels},
+            dead=counts[queue.dead_letters].message_count or 0,
+        )
+
+    async def peek(self, queue: Queue, limit: int) -> list[DeadLetter]:
+        return await self._dead_letters.peek(queue, limit)
+
+    async def replay(self, queue: Queue, ids: Sequence[str] | None = None) -> int:
+        return await self._dead_letters.replay(queue, ids)
+
+    async def purge(self, queue: Queue, ids: Sequence[str] | None = None) -> int:
+        return await self._dead_letters.purge(queue, ids)

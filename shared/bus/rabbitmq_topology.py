@@ -1,0 +1,91 @@
+"""The topology as RabbitMQ's declarations: which arguments each queue gets, and why. Publishes and consumes nothing.
+
+The arguments mean the same on 3.10 and 4.x; defaults that changed between them are said explicitly
+(https://www.rabbitmq.com/docs/quorum-queues, https://www.rabbitmq.com/docs/dlx).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelPreconditionFailed
+from pamqp.common import FieldTable
+
+from shared.bus.protocol import BusUnavailable
+from shared.topology import DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Queue, RetryLevel, Topology
+
+
+async def declare(connection: AbstractConnection, topology: Topology) -> None:
+    """Exchange, queues, retry levels, dead letters and bindings; does nothing where all is there already.
+
+    Raises `BusUnavailable` when one of them is there with other arguments (406), aio-pika's errors for the rest.
+    """
+    async with connection.channel(publisher_confirms=False) as channel:
+        async with _same_arguments(f'exchange "{topology.exchange}"', "in its management pages"):
+            await channel.declare_exchange(topology.exchange, ExchangeType.TOPIC, durable=True)
+        for queue in topology.queues:
+            for name, arguments in _queues(queue):
+                async with _same_arguments(f'queue "{name}"', f"rabbitmqctl delete_queue {name}"):
+                    await channel.declare_queue(name, durable=True, arguments=arguments)
+            await _bind(channel, queue, topology.exchange)
+
+
+async def _bind(channel: AbstractChannel, queue: Queue, exchange: str) -> None:
+    declared = await channel.get_queue(queue.name, ensure=False)
+    for routing_key in queue.routing_keys:
+        await declared.bind(exchange, routing_key)
+
+
+def _queues(queue: Queue) -> list[tuple[str, FieldTable]]:
+    """What belongs to `queue`, in the order in which one refers to the other."""
+    levels = [(level.name, retry_arguments(queue, level)) for level in queue.retry_levels]
+    return [(queue.dead_letters, dead_letter_arguments()), (queue.name, work_arguments(queue)), *levels]
+
+
+def work_arguments(queue: Queue) -> FieldTable:
+    """A message that was delivered too often goes to the dead letters, confirmed, whatever the broker's version."""
+    return {**_quorum(DELIVERY_LIMIT), **_dead_lettered_to(queue.dead_letters)}
+
+
+def retry_arguments(queue: Queue, level: RetryLevel) -> FieldTable:
+    """A message waits its time and goes back to `queue`. All wait equally long, so the oldest is always due first."""
+    return {
+        **_quorum(DEAD_LETTER_DELIVERY_LIMIT),
+        **_dead_lettered_to(queue.name),
+        "x-message-ttl": round(level.delay_seconds * 1000),
+    }
+
+
+def dead_letter_arguments() -> FieldTable:
+    """Kept until somebody decides.
+
+    The limit is huge rather than off (-1): without a limit RabbitMQ puts a returned message at the end of the queue,
+    and looking at dead letters would shuffle them.
+    """
+    return _quorum(DEAD_LETTER_DELIVERY_LIMIT)
+
+
+def _quorum(delivery_limit: int) -> FieldTable:
+    """`reject-publish`: a queue that a policy bounds says no to the publisher instead of dropping what it has."""
+    return {"x-queue-type": "quorum", "x-delivery-limit": delivery_limit, "x-overflow": "reject-publish"}
+
+
+def _dead_lettered_to(queue_name: str) -> FieldTable:
+    """By the default exchange, and let go of only when the other queue has it (needs `reject-publish`)."""
+    return {
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": queue_name,
+        "x-dead-letter-strategy": "at-least-once",
+    }
+
+
+@asynccontextmanager
+async def _same_arguments(what: str, how_to_delete: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except ChannelPreconditionFailed as error:
+        raise BusUnavailable(
+            f"RabbitMQ has the {what} with other settings than Leads needs: empty it, delete it ({how_to_delete}) and "
+            f"start again. It said: {error}."
+        ) from error

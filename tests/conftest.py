@@ -1,0 +1,33 @@
+"""Fixtures that several folders share. Helpers are plain modules in `tests/harness`."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from shared.ids import new_id
+from tests.harness.rabbitmq import MISSING, RabbitNode, find_rabbitmq
+
+
+@pytest.fixture(scope="session")
+def rabbit_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """A private RabbitMQ node for the whole run. Without the package: a failure in CI, a skip elsewhere."""
+    if find_rabbitmq() is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
+    node = RabbitNode(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+
+
+@pytest.fixture
+def rabbit_url(rabbit_node: RabbitNode) -> Iterator[str]:
+    """The URL of a virtual host of the test's own. A node that an earlier test left dead is started again."""
+    rabbit_node.start()
+    vhost = f"test-{new_id()}"
+    rabbit_node.add_vhost(vhost)
+    yield rabbit_node.url(vhost)
+    if rabbit_node.running:
+        rabbit_node.delete_vhost(vhost)

@@ -1,0 +1,65 @@
+"""The two sizes of Leads as deployments: all in one folder, or with RabbitMQ and SendGrid (a stand-in) beside it."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.ids import new_id
+from tests.harness.deployment import Deployment, deployed
+from tests.harness.inbox import Inbox, mailbox_inbox, sendgrid_inbox
+from tests.harness.rabbitmq import RabbitNode
+from tests.harness.sendgrid import SendGridStandIn
+
+EMBEDDED, AT_SCALE = "embedded", "rabbitmq-sendgrid"
+STAFF = "staff@leads.example"
+
+
+@dataclass(frozen=True)
+class House:
+    """A running deployment, and where its e-mails arrive."""
+
+    deployment: Deployment
+    inbox: Inbox
+    sendgrid: SendGridStandIn | None = None
+
+
+def mail_through(sendgrid: SendGridStandIn) -> dict[str, str]:
+    """The settings that send mail to the stand-in."""
+    return {
+        "LEADS_MAIL_URL": "sendgrid://",
+        "LEADS_STAFF_EMAIL": STAFF,
+        "SENDGRID_API_KEY": "SG.a-key-of-the-tests",
+        "SENDGRID_BASE_URL": sendgrid.base_url,
+    }
+
+
+@asynccontextmanager
+async def embedded(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[House]:
+    """Everything in `folder`: SQLite, the embedded bus, the mailbox."""
+    async with deployed(folder, {"LEADS_STAFF_EMAIL": STAFF, **(settings or {})}) as deployment:
+        yield House(deployment, mailbox_inbox(deployment.mailbox))
+
+
+@asynccontextmanager
+async def with_sendgrid(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[House]:
+    """The embedded bus; mail goes to a stand-in for SendGrid."""
+    async with (
+        SendGridStandIn(log=folder / "sendgrid.jsonl") as sendgrid,
+        deployed(folder, {**mail_through(sendgrid), **(settings or {})}) as deployment,
+    ):
+        yield House(deployment, sendgrid_inbox(sendgrid.received), sendgrid)
+
+
+@asynccontextmanager
+async def at_scale(folder: Path, node: RabbitNode, settings: Mapping[str, str] | None = None) -> AsyncIterator[House]:
+    """RabbitMQ (a virtual host of its own in `node`), and mail to a stand-in for SendGrid."""
+    node.start()
+    vhost = f"test-{new_id()}"
+    node.add_vhost(vhost)
+    try:
+        async with with_sendgrid(folder, {"LEADS_BROKER_URL": node.url(vhost), **(settings or {})}) as house:
+            yield house
+    finally:
+        if node.running:
+            node.delete_vhost(vhost)

@@ -1,0 +1,260 @@
+"""The database: what returned is on the disk, what failed never happened, and nobody pays for a neighbour."""
+
+import asyncio
+import sqlite3
+import time
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from services.api import leads, store
+from services.api.intake import Intake
+from services.api.rates import Rates
+from services.api.routes import intake_routes
+from services.api.settings import MIGRATIONS, ApiSettings
+from shared import database as module
+from shared.database import LARGEST_GROUP, Database, GroupCommit
+from shared.health import Health
+from shared.problems import Problem, ProblemType
+from shared.web import create_service
+from tests.harness.asgi import post_form, sha256_of
+
+BUSY_SECONDS = 0.3
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "folder" / "things.db"
+
+
+@pytest.fixture
+async def database(path, monkeypatch):
+    monkeypatch.setattr(module, "BUSY_TIMEOUT_SECONDS", BUSY_SECONDS)
+    database = Database(f"sqlite+aiosqlite:///{path}")
+    async with database.transaction() as session:
+        await session.execute(text("CREATE TABLE things (name TEXT PRIMARY KEY)"))
+    yield database
+    await database.close()
+
+
+async def insert(session, names) -> list[str]:
+    """One statement each, so that a bad name fails in the middle of its group."""
+    for name in names:
+        await session.execute(text("INSERT INTO things VALUES (:name)"), {"name": name})
+    return [f"kept {name}" for name in names]
+
+
+def on_disk(path: Path) -> list[str]:
+    """What another process sees."""
+    with sqlite3.connect(path) as connection:
+        names = [row[0] for row in connection.execute("SELECT name FROM things ORDER BY rowid")]
+    connection.close()
+    return names
+
+
+@contextmanager
+def write_lock(path: Path):
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
+
+
+class Counted:
+    """The database's transactions, counted, and stopped before the commit as long as the test wants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.begun = 0
+        self.may_commit = asyncio.Event()
+        self.may_commit.set()
+
+    @asynccontextmanager
+    async def transaction(self):
+        self.begun += 1
+        async with self._database.transaction() as session:
+            yield session
+            await self.may_commit.wait()
+
+
+async def test_a_transaction_that_ended_is_seen_by_others_and_one_that_failed_never_was(database, path):
+    async with database.transaction() as session:
+        await insert(session, ["good"])
+
+    async def fail() -> None:
+        async with database.transaction() as session:
+            await insert(session, ["bad"])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert on_disk(path) == ["good"]
+
+
+async def test_a_commit_is_flushed_to_the_disk_before_it_returns(database):
+    async with database.transaction() as session:
+        assert (await session.execute(text("PRAGMA synchronous"))).scalar() == 2, "FULL"
+        assert (await session.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+
+
+async def test_readers_can_write_nothing_and_do_not_wait_for_the_writer(database, path):
+    with write_lock(path):
+        async with database.reading() as session:
+            assert (await session.execute(text("SELECT count(*) FROM things"))).scalar() == 0
+            with pytest.raises(OperationalError, match="readonly"):
+                await session.execute(text("DELETE FROM things"))
+
+
+async def test_who_reads_and_then_writes_is_never_told_that_somebody_else_was_first(database):
+    """Without `BEGIN IMMEDIATE` the second of two such transactions fails, however long it would wait."""
+
+    async def count_up() -> None:
+        async with database.transaction() as session:
+            found = (await session.execute(text("SELECT count(*) FROM things"))).scalar()
+            await asyncio.sleep(0.01)
+            await insert(session, [f"thing {found}"])
+
+    await asyncio.gather(*(count_up() for _ in range(5)))
+
+
+async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database, path):
+    with write_lock(path):
+        began_at = time.monotonic()
+        with pytest.raises(Problem) as caught:
+            async with database.transaction() as session:
+                await insert(session, ["never"])
+        assert time.monotonic() - began_at < BUSY_SECONDS + 1
+    assert caught.value.type is ProblemType.UNAVAILABLE
+    assert caught.value.headers["Retry-After"] == "5"
+    assert on_disk(path) == []
+
+
+async def test_outcomes_come_in_the_order_of_the_items_each_to_its_own(database, path):
+    group = GroupCommit(database.transaction, insert)
+    names = [f"thing {number}" for number in range(150)]
+    assert await asyncio.gather(*(group.add(name) for name in names)) == [f"kept {name}" for name in names]
+    assert on_disk(path) == names
+
+
+async def test_items_that_come_together_share_commits_of_a_bounded_size(database):
+    counted = Counted(database)
+    sizes = []
+
+    async def flush(session, names):
+        sizes.append(len(names))
+        return await insert(session, names)
+
+    group = GroupCommit(counted.transaction, flush)
+    await asyncio.gather(*(group.add(f"thing {number}") for number in range(150)))
+    assert counted.begun == len(sizes) == 3
+    assert max(sizes) == LARGEST_GROUP
+
+
+async def test_an_outcome_is_known_only_after_the_commit(database, path):
+    counted = Counted(database)
+    counted.may_commit.clear()
+    waiting = asyncio.create_task(GroupCommit(counted.transaction, insert).add("thing"))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    assert on_disk(path) == []
+    counted.may_commit.set()
+    assert await waiting == "kept thing"
+    assert on_disk(path) == ["thing"]
+
+
+async def test_one_bad_item_does_not_refuse_its_neighbours(database, path):
+    group = GroupCommit(database.transaction, insert)
+    outcomes = await asyncio.gather(*(group.add(name) for name in ("a", "b", "a", "c")), return_exceptions=True)
+    assert [outcomes[number] for number in (0, 1, 3)] == ["kept a", "kept b", "kept c"]
+    assert isinstance(outcomes[2], IntegrityError)
+    assert on_disk(path) == ["a", "b", "c"]
+
+
+async def test_a_waiter_that_goes_away_takes_nobody_with_it(database, path):
+    group = GroupCommit(database.transaction, insert)
+    first, second, third = (asyncio.create_task(group.add(name)) for name in "abc")
+    await asyncio.sleep(0)
+    second.cancel()
+    assert await asyncio.gather(first, third) == ["kept a", "kept c"]
+    assert on_disk(path) == ["a", "b", "c"], "its work was under way: it is done, as after a lost answer"
+    assert await group.add("d") == "kept d"
+
+
+async def test_a_commit_that_fails_gives_its_error_to_all_and_keeps_nothing(database, path):
+    break_commits(database)
+    group = GroupCommit(database.transaction, insert)
+    outcomes = await asyncio.gather(*(group.add(name) for name in "ab"), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Problem, Problem]
+    assert on_disk(path) == []
+
+
+async def test_while_the_database_is_locked_nobody_waits_for_the_turns_of_those_before(database, path):
+    group = GroupCommit(database.transaction, insert)
+    waited = []
+
+    async def add(number: int) -> None:
+        await asyncio.sleep(number * BUSY_SECONDS / 4)
+        began_at = time.monotonic()
+        with pytest.raises(Problem):
+            await group.add(f"thing {number}")
+        waited.append(time.monotonic() - began_at)
+
+    with write_lock(path):
+        await asyncio.gather(*(add(number) for number in range(8)))
+    assert max(waited) < 1.5 * BUSY_SECONDS
+    assert await group.add("after that") == "kept after that"
+
+
+async def test_a_lead_whose_commit_failed_is_never_answered_with_201(path, monkeypatch):
+    """FastAPI leaves the exit of a `yield` dependency until after the answer: the commit must not live there."""
+    database = Database(f"sqlite+aiosqlite:///{path}")
+    await database.migrate(MIGRATIONS)
+    break_commits(database)
+    discarded = []
+    app = service(database, discarded)
+    status, headers, _ = await post_form(app, "/leads", "ann@example.com")
+    async with database.reading() as session:
+        kept = (await session.execute(text("SELECT count(*) FROM leads"))).scalar()
+    await database.close()
+    assert (status, headers["retry-after"], kept, len(discarded)) == (503, "5", 0, 1)
+
+
+def break_commits(database: Database) -> None:
+    """Every COMMIT from now on fails as on a broken disk."""
+
+    @event.listens_for(database._writer.sync_engine, "commit")
+    def broken(_connection) -> None:
+        raise OperationalError("COMMIT", {}, sqlite3.OperationalError("disk I/O error"))
+
+
+def service(database: Database, discarded: list[str]):
+    """`POST /leads` over a storage that keeps what it hashes only."""
+
+    async def put(_blob_id, chunks):
+        body = [chunk async for chunk in chunks]
+        return SimpleNamespace(size_bytes=sum(map(len, body)), sha256=sha256_of(body))
+
+    async def discard(blob_id) -> None:
+        discarded.append(blob_id)
+
+    @asynccontextmanager
+    async def lifespan(_app):
+        yield
+
+    intake = Intake(
+        SimpleNamespace(put=put, discard=discard),
+        GroupCommit(database.transaction, store.insert_leads),
+        is_kept=partial(leads.is_kept, database),
+        wake_relay=lambda: None,
+        concurrency=1,
+    )
+    app = create_service("api", Health({}), lifespan)
+    app.include_router(intake_routes(ApiSettings(intake_rate="off"), intake, Rates()))
+    return app

@@ -1,0 +1,122 @@
+"""Migrations make exactly the tables that the classes describe, for each room's database, and know when to stop."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, create_engine
+from sqlmodel import SQLModel
+
+from services.api import tables as api
+from services.api.settings import MIGRATIONS as API_MIGRATIONS
+from services.notifier import tables as notifier
+from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
+from shared.database import Database, SchemaTooNew
+from shared.outbox import OutboxEvent
+
+ROOMS = pytest.mark.parametrize(
+    ("migrations", "classes"),
+    [
+        pytest.param(API_MIGRATIONS, (api.Lead, api.IdempotencyKey, api.User, OutboxEvent), id="api"),
+        pytest.param(NOTIFIER_MIGRATIONS, (notifier.Email,), id="notifier"),
+    ],
+)
+
+
+async def migrate(path: Path, migrations: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{path}")
+    try:
+        await database.migrate(migrations)
+    finally:
+        await database.close()
+
+
+def differences(path: Path, classes: tuple[type[SQLModel], ...]) -> list[object]:
+    described = MetaData()
+    for cls in classes:
+        cls.__table__.to_metadata(described)
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        found = compare_metadata(context, described)
+    engine.dispose()
+    return found
+
+
+def schema(path: Path) -> list[str]:
+    with sqlite3.connect(path) as connection:
+        found = [row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL ORDER BY name")]
+    connection.close()
+    return found
+
+
+def set_version(path: Path, version: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    connection.close()
+
+
+@ROOMS
+async def test_migrations_make_what_the_classes_describe(tmp_path, migrations, classes):
+    await migrate(tmp_path / "a.db", migrations)
+    assert differences(tmp_path / "a.db", classes) == []
+
+
+@ROOMS
+async def test_the_partial_index_of_the_outbox_and_every_other_is_the_same_either_way(tmp_path, migrations, classes):
+    """Alembic does not compare what stands behind an index's WHERE."""
+    await migrate(tmp_path / "migrated.db", migrations)
+    described = MetaData()
+    for cls in classes:
+        cls.__table__.to_metadata(described)
+    engine = create_engine(f"sqlite:///{tmp_path / 'described.db'}")
+    described.create_all(engine)
+    engine.dispose()
+    assert indexes(tmp_path / "migrated.db") == indexes(tmp_path / "described.db")
+
+
+def indexes(path: Path) -> set[str]:
+    return {" ".join(sql.split()) for sql in schema(path) if sql.startswith("CREATE INDEX")}
+
+
+@ROOMS
+async def test_migrating_again_changes_nothing(tmp_path, migrations, classes):
+    path = tmp_path / "a.db"
+    await migrate(path, migrations)
+    before = schema(path)
+    await migrate(path, migrations)
+    assert schema(path) == before
+
+
+@ROOMS
+async def test_a_database_of_a_newer_version_is_left_alone_with_one_clear_line(tmp_path, migrations, classes):
+    path = tmp_path / "a.db"
+    await migrate(path, migrations)
+    set_version(path, "9999_of_tomorrow")
+    before = schema(path)
+    with pytest.raises(SchemaTooNew) as caught:
+        await migrate(path, migrations)
+    said = str(caught.value)
+    assert said == "The database was written by a newer version of Leads. Start that version, or restore a backup."
+    assert schema(path) == before
+
+
+@ROOMS
+def test_migrations_are_one_line_without_forks(migrations, classes):
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(migrations.parent), version_locations=[str(migrations)])
+    assert len(script.get_heads()) == len(script.get_bases()) == 1
+
+
+@ROOMS
+async def test_a_migration_that_fails_half_way_leaves_nothing_behind(tmp_path, migrations, classes):
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE {classes[-1].__tablename__} (in_the_way TEXT)")
+    connection.close()
+    with pytest.raises(Exception, match="already exists"):
+        await migrate(path, migrations)
+    assert len(schema(path)) == 1
