@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from shared.bus import BusUnavailable, Delivery, EventBus, Message, PublishFailed
-from shared.bus import rabbitmq_publisher as publisher
-from shared.bus import rabbitmq_topology as declarations
-from shared.bus.rabbitmq import RabbitBus, password_free
+from shared.bus.rabbitmq import RabbitBus, password_free, publisher
+from shared.bus.rabbitmq import topology as declarations
 from shared.ids import new_id
 from shared.topology import Queue, Topology
 from tests.harness.rabbitmq import RabbitNode

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from shared.bus import embedded_file, embedded_rows
 from shared.bus.embedded import EmbeddedBus
-from shared.bus.embedded_turn import Clock
+from shared.bus.embedded import file as embedded_file
+from shared.bus.embedded import rows as embedded_rows
+from shared.bus.embedded.turn import Clock
 from shared.bus.protocol import BusUnavailable, Message, PublishFailed
 from shared.ids import new_id
 from shared.topology import DELIVERY_LIMIT

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from shared.bus import embedded_file
 from shared.bus.embedded import EmbeddedBus
+from shared.bus.embedded import file as embedded_file
 from shared.bus.protocol import BusUnavailable, PublishFailed
 from tests.harness.embedded import QUEUE, child, embedded, execute, message, receive
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 from shared.bus.protocol import DeadLetter, Delivery, Message, QueueStats
-from shared.bus.rabbitmq_connection import Link, check_url, password_free
-from shared.bus.rabbitmq_consumer import Consumer, Source
-from shared.bus.rabbitmq_dead_letters import DeadLetters
-from shared.bus.rabbitmq_messages import encode
-from shared.bus.rabbitmq_publisher import Letter, Publisher
+from shared.bus.rabbitmq.connection import Link, check_url, password_free
+from shared.bus.rabbitmq.consumer import Consumer, Source
+from shared.bus.rabbitmq.dead_letters import DeadLetters
+from shared.bus.rabbitmq.messages import encode
+from shared.bus.rabbitmq.publisher import Letter, Publisher
 from shared.topology import Queue, Topology
 
 __all__ = ["RabbitBus", "password_free"]

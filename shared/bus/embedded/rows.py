@@ -1,7 +1,7 @@
 """What happens to the rows of the embedded bus: kept, claimed, settled, set aside, put back, counted.
 
 Every function is a step of a transaction that its caller holds, and is told the time. Who calls when lives in
-`embedded_consumer` and `embedded`, the tables in `embedded_schema`.
+`consumer` and `bus`, the tables in `schema`.
 
 A row says where RabbitMQ would have the message: `level` set is a retry queue, `dead_at` set is the dead letters,
 `claimed_by` set is a consumer's hands, none of them is ready. `deliveries` counts as a quorum queue's delivery count

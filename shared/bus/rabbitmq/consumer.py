@@ -11,9 +11,9 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from shared.bus.protocol import BusUnavailable, Delivery
-from shared.bus.rabbitmq_connection import CLOSE_SECONDS, CONNECT_SECONDS, clear_errors, close, connect
-from shared.bus.rabbitmq_delivery import Pause, RabbitDelivery
-from shared.bus.rabbitmq_publisher import Publisher
+from shared.bus.rabbitmq.connection import CLOSE_SECONDS, CONNECT_SECONDS, clear_errors, close, connect
+from shared.bus.rabbitmq.delivery import Pause, RabbitDelivery
+from shared.bus.rabbitmq.publisher import Publisher
 from shared.topology import Queue, Topology
 
 _MOST_PREFETCH = 65_535

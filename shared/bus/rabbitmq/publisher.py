@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractChannel
 from pamqp.commands import Basic
 
 from shared.bus.protocol import BusUnavailable, PublishFailed
-from shared.bus.rabbitmq_connection import Link, clear_errors, explain
+from shared.bus.rabbitmq.connection import Link, clear_errors, explain
 
 PUBLISH_SECONDS = 10.0
 """For a whole batch, connecting included. What is not confirmed by then is unknown and is sent again."""

@@ -1,9 +1,9 @@
 """The embedded size of the bus: one SQLite file shared by the processes of one machine, with the verbs of RabbitMQ.
 
-Here is what a service holds in its hand. The file is `embedded_file`, its tables `embedded_schema`, what happens to its
-rows `embedded_rows`, and how a consumer works through them `embedded_consumer` and `embedded_turn`.
+Here is what a service holds in its hand. The file is `file`, its tables `schema`, what happens to its
+rows `rows`, and how a consumer works through them `consumer` and `turn`.
 
-Times are wall-clock times (why: `embedded_turn.Clock`). What is ready stays ready whatever the clock says; after a jump
+Times are wall-clock times (why: `turn.Clock`). What is ready stays ready whatever the clock says; after a jump
 forward retries come early, after a jump back none waits longer than its whole delay from then.
 """
 
@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from shared.bus import embedded_rows as rows
-from shared.bus.embedded_consumer import EmbeddedConsumer
-from shared.bus.embedded_file import QueueFile
-from shared.bus.embedded_turn import Clock, Member
+from shared.bus.embedded import rows
+from shared.bus.embedded.consumer import EmbeddedConsumer
+from shared.bus.embedded.file import QueueFile
+from shared.bus.embedded.turn import Clock, Member
 from shared.bus.protocol import BusUnavailable, DeadLetter, Delivery, Message, PublishFailed, QueueStats
 from shared.topology import Queue, Topology
 

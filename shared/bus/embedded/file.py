@@ -1,7 +1,7 @@
 """The embedded bus's file: opened, written in whole transactions, opened again when it broke, its errors told in words.
 
 One SQLite file in WAL mode, so all processes that share it run on one machine (https://www.sqlite.org/wal.html). What
-the rows mean lives in `embedded_rows`, who claims them in `embedded_consumer`.
+the rows mean lives in `rows`, who claims them in `consumer`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import aiosqlite
 
-from shared.bus.embedded_schema import PRAGMAS, FileRefused, check_ours, create
+from shared.bus.embedded.schema import PRAGMAS, FileRefused, check_ours, create
 from shared.bus.protocol import BusUnavailable
 
 T = TypeVar("T")

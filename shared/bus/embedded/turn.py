@@ -1,6 +1,6 @@
 """A consumer's turn at the embedded bus's file: what one transaction does for it, and when it may trust the clock.
 
-The loop that takes turns lives in `embedded_consumer`, the statements in `embedded_rows`.
+The loop that takes turns lives in `consumer`, the statements in `rows`.
 """
 
 import sqlite3
@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.bus import embedded_rows as rows
-from shared.bus.embedded_rows import Claim, Settlement
+from shared.bus.embedded import rows
+from shared.bus.embedded.rows import Claim, Settlement
 from shared.topology import Queue
 
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from shared.bus.protocol import DeadLetter
-from shared.bus.rabbitmq_connection import Link
-from shared.bus.rabbitmq_messages import dead_letter, decode, encode
-from shared.bus.rabbitmq_publisher import Letter, Publisher
+from shared.bus.rabbitmq.connection import Link
+from shared.bus.rabbitmq.messages import dead_letter, decode, encode
+from shared.bus.rabbitmq.publisher import Letter, Publisher
 from shared.topology import Queue
 
 _ANSWER_SECONDS = 10.0

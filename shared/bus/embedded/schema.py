@@ -1,4 +1,4 @@
-"""The tables of the embedded bus's file, and whether a file is one of ours. Its rows are moved by `embedded_rows`."""
+"""The tables of the embedded bus's file, and whether a file is one of ours. Its rows are moved by `rows`."""
 
 import sqlite3
 

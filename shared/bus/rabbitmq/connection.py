@@ -19,7 +19,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from shared.bus.protocol import BusUnavailable
-from shared.bus.rabbitmq_topology import declare
+from shared.bus.rabbitmq.topology import declare
 from shared.topology import Topology
 
 HEARTBEAT_SECONDS = 5

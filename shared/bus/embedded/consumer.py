@@ -1,6 +1,6 @@
 """One consumer of the embedded bus: it watches the file, claims what is ready, settles what its handlers are done with.
 
-All it writes is written in turns (`embedded_turn`): everything that was settled since the last one shares a transaction
+All it writes is written in turns (`turn`): everything that was settled since the last one shares a transaction
 and its flush to the disk. In between it asks SQLite whether another process committed something, and reads only then.
 
 The event loop renews the lease. A loop that is blocked for longer than that loses its claims, as it would lose its
@@ -18,10 +18,10 @@ from functools import partial
 
 import structlog
 
-from shared.bus import embedded_rows as rows
-from shared.bus.embedded_file import QueueFile
-from shared.bus.embedded_rows import Claim, Settlement
-from shared.bus.embedded_turn import Member, Outcome, part, take
+from shared.bus.embedded import rows
+from shared.bus.embedded.file import QueueFile
+from shared.bus.embedded.rows import Claim, Settlement
+from shared.bus.embedded.turn import Member, Outcome, part, take
 from shared.bus.protocol import BusUnavailable, Message
 from shared.topology import Queue
 

@@ -7,9 +7,9 @@ import structlog
 from aio_pika.abc import AbstractIncomingMessage
 
 from shared.bus.protocol import BusUnavailable, Message
-from shared.bus.rabbitmq_connection import clear_errors
-from shared.bus.rabbitmq_messages import attempt, buried, decode, waiting, was_delivered_before
-from shared.bus.rabbitmq_publisher import Letter, Publisher
+from shared.bus.rabbitmq.connection import clear_errors
+from shared.bus.rabbitmq.messages import attempt, buried, decode, waiting, was_delivered_before
+from shared.bus.rabbitmq.publisher import Letter, Publisher
 from shared.topology import Queue
 
 _FIRST_PAUSE_SECONDS = 0.2

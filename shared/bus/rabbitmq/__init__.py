@@ -1,0 +1,5 @@
+"""The bus at scale: RabbitMQ (3.10 and 4.x) by aio-pika."""
+
+from shared.bus.rabbitmq.bus import RabbitBus, password_free
+
+__all__ = ["RabbitBus", "password_free"]
