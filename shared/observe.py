@@ -16,6 +16,9 @@ from structlog.typing import Processor
 CORRELATION_HEADER = "X-Correlation-ID"
 """Request and response header. The same id is on the event (`correlationid`) and on every log line of the way."""
 
+CHATTY_LOGGERS = ("aiormq", "aio_pika", "python_multipart")
+"""Libraries that log with a stack what they also raise, and what we then say in one line."""
+
 
 def configure_logs(service: str, level: str, style: str) -> None:
     """Route our own logs and those of every library to stdout in one style (`json`, `pretty`, or `auto`)."""
@@ -43,6 +46,8 @@ def configure_logs(service: str, level: str, style: str) -> None:
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    for chatty in CHATTY_LOGGERS:
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
 def begin_correlation(correlation_id: str, **more: str) -> None:

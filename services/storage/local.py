@@ -100,7 +100,8 @@ class LocalBlobs:
 
     async def read(self, blob_id: str, start: int, stop: int) -> AsyncIterator[bytes]:
         async with aiofiles.open(self._path(blob_id), "rb", buffering=0) as file:
-            await file.seek(start)
+            if start:
+                await file.seek(start)
             while start < stop:
                 piece = await file.read(min(PIECE_BYTES, stop - start))
                 if not piece:

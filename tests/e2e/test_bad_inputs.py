@@ -8,6 +8,7 @@ import pytest_asyncio
 from tests.harness.bad_inputs import Ground, Row, ground
 from tests.harness.deployment import deployed
 from tests.harness.rows_doors import DOORS, LOAD
+from tests.harness.rows_form import FIELD_ROWS, MULTIPART_ROWS
 from tests.harness.rows_transport import FRAMING
 
 
@@ -20,6 +21,6 @@ async def main_ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("row", [*FRAMING, *DOORS, *LOAD], ids=str)
+@pytest.mark.parametrize("row", [*FRAMING, *DOORS, *MULTIPART_ROWS, *FIELD_ROWS, *LOAD], ids=str)
 async def test_a_bad_input_gets_its_answer_and_leaves_no_trace(main_ground: Ground, row: Row) -> None:
     await main_ground.try_out(row)

@@ -179,20 +179,3 @@ async def test_a_rejected_mail_is_a_dead_letter_with_its_reason_and_a_replay_sen
     sent = [mail.kind for mail in house.inbox() if mail.lead_id == lead]
     assert sorted(sent) == sorted(BOTH), "what was sent before was not sent again"
     assert (await leads(house.deployment, "queues", "peek")).output == "No dead letters.\n"
-
-
-async def test_what_no_retry_mends_is_a_dead_letter_that_says_how_often_it_was_tried(house: House):
-    """Garbage for an answer: after the last level it is set aside, visibly, and a replay sends it."""
-    house.sendgrid.behave("garbage", times=8)
-    (lead,) = await post(house, "garbage")
-    await until(lambda: states(house.deployment, lead).keys() == BOTH)
-    deadline = time.monotonic() + 30
-    while await dead_letters(house.deployment) == 0:
-        assert time.monotonic() < deadline
-    peeked = await leads(house.deployment, "queues", "peek")
-    assert "(after 4 attempts)" in peeked.output
-    house.sendgrid.behave("accept")
-    house.deployment.kill("notifier")
-    await house.deployment.restart("notifier")
-    assert (await leads(house.deployment, "queues", "replay")).output == "1 back in notifier.\n"
-    await until_sent(house, [lead])

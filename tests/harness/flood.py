@@ -1,4 +1,7 @@
-"""Many uploads at once, from a process of its own: `python -m tests.harness.flood PORT COUNT BYTES` prints the answers."""
+"""Many uploads at once, sent by a process of its own.
+
+`python -m tests.harness.flood PORT COUNT BYTES` prints the answers as JSON.
+"""
 
 import asyncio
 import json

@@ -74,7 +74,8 @@ async def settle(deployment: Deployment, wanted: Tally) -> None:
     """Fails unless the tally is `wanted` soon."""
     with suppress(AssertionError):
         await until(lambda: tally(deployment) == wanted)
-    assert tally(deployment) == wanted
+    found = tally(deployment)
+    assert found == wanted, f"{found}, not {wanted}"
 
 
 async def until(holds: Callable[[], bool], seconds: float = SETTLE_SECONDS) -> None:
@@ -147,9 +148,10 @@ class Surroundings:
 
     def check(self) -> None:
         """Fails when a file beside the data folder changed, or one within it has a name of its own."""
-        assert self._look() == self._before
+        changed = dict(self._look().items() ^ self._before.items())
+        assert not changed, changed
         strangers = [one.name for one in self._deployment.data.iterdir() if not one.name.startswith(KNOWN_IN_DATA)]
-        assert not strangers
+        assert not strangers, strangers
 
     def _look(self) -> dict[str, tuple[int, int]]:
         own = [self._deployment.data, *(self._deployment.log_file(room) for room in self._deployment.processes)]
@@ -232,8 +234,9 @@ def _count(database: Path, query: str) -> int:
 
 
 def _facts(path: Path) -> tuple[int, int]:
+    """Size and time of change; of a folder neither, for what matters is what is in it."""
     status = path.lstat()
-    return status.st_size, status.st_mtime_ns
+    return (0, 0) if path.is_dir() else (status.st_size, status.st_mtime_ns)
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -53,24 +53,24 @@ async def leads_nowhere_else(_: Ground, answers: Sequence[RawAnswer]) -> None:
 async def slow_ones(ground: Ground) -> list[RawAnswer]:
     """Hundreds of trickling headers and bodies, half of these with a resume begun. Others are served meanwhile."""
     body = form(ground.lead(resume=files.pdf(64 * 1024)))
-    begun = head("POST", "/leads", [FORM_TYPE, ("Content-Length", str(len(body)))])
-    half = begun + body[:8192]
-    slow = [_trickle(ground, b"GET /leads HTTP/1.1\r\nX: ") for _ in range(SLOW_HEADERS)]
-    slow += [_trickle(ground, start) for start in (begun, half) for _ in range(SLOW_BODIES // 2)]
+    start = head("POST", "/leads", [FORM_TYPE, ("Content-Length", str(len(body)))])
+    slow = [_trickle(ground, b"GET /leads HTTP/1.1\r\nX: ", b"x" * 100) for _ in range(SLOW_HEADERS)]
+    slow += [_trickle(ground, start + body[:n], body[n:]) for n in (0, 8192) for _ in range(SLOW_BODIES // 2)]
     waiting = asyncio.gather(*slow)
     await asyncio.sleep(4)
     good = [await ground.post(ground.lead()) for _ in range(5)]
     return [*good, *await waiting]
 
 
-async def _trickle(ground: Ground, start: bytes) -> RawAnswer:
+async def _trickle(ground: Ground, start: bytes, drops: bytes) -> RawAnswer:
     async with asyncio.timeout(GIVEN_UP_SECONDS), connection(ground.port) as (reader, writer):
         writer.write(start)
         answer = asyncio.create_task(read_answer(reader))
-        while not answer.done():
+        for drop in drops:
             await asyncio.wait({answer}, timeout=DRIP_SECONDS)
-            if not answer.done() and not writer.is_closing():
-                writer.write(b"x")
+            if answer.done():
+                break
+            writer.write(bytes([drop]))
         return await answer
 
 

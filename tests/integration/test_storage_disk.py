@@ -228,6 +228,8 @@ async def test_the_sweep_never_takes_what_is_still_arriving(blobs: LocalBlobs):
     putting = asyncio.create_task(blobs.put(slow, chunks(bytes(LONG), bytes(LONG), then=more)))
     (blobs.incoming / left).write_bytes(b"half")
     await until((blobs.incoming / slow).exists)
+    with pytest.raises(BlobExists):
+        await blobs.put(slow, chunks(b"once more"))
     for name in (slow, left):
         os.utime(blobs.incoming / name, (0, 0))
     assert await sweep(blobs.incoming, arriving=blobs.arriving, grace_seconds=60) == 1

@@ -1,0 +1,82 @@
+"""Collects the facts for the checker from a deployment at rest, behind its back: files, rows, queue, inbox."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+
+from shared.bus import EventBus, QueueStats, bus_for
+from shared.topology import NOTIFIER_QUEUE, leads_topology
+from tests.chaos.checker import Arrived, Attempt, EmailRow, EventRow, Facts, LeadRow
+from tests.harness.deployment import Deployment
+from tests.harness.kept import blobs, rows
+from tests.harness.sizes import House
+
+LOOK_AGAIN_SECONDS = 0.3
+
+
+async def facts_at_rest(
+    house: House, ledger: Sequence[Attempt], retry_delays_seconds: Sequence[float], *, patience_seconds: float
+) -> Facts:
+    """The facts, once everything has come to rest, or when patience has run out: the checker says what is stuck.
+
+    They are collected at rest only: looked up while things move, what came after one look and before the next would
+    seem lost.
+    """
+    deadline = time.monotonic() + patience_seconds
+    async with _bus(house.deployment, retry_delays_seconds) as bus:
+        queue = leads_topology(retry_delays_seconds).queue(NOTIFIER_QUEUE)
+        while _moving(house.deployment, await bus.stats(queue)) and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        return _collect(house, ledger, await bus.stats(queue))
+
+
+def _moving(deployment: Deployment, stats: QueueStats) -> bool:
+    """Whether there is still something to be done, as far as counting tells."""
+    api, notifier = deployment.data / "leads.db", deployment.data / "notifier.db"
+    events, published = rows(api, "SELECT count(*), count(published_at) FROM outbox")[0]
+    emails, sent = rows(notifier, "SELECT count(*), count(*) FILTER (WHERE lower(state) = 'sent') FROM emails")[0]
+    referred_to = {path for (path,) in rows(api, "SELECT resume_path FROM leads")}
+    done = published == events and sent == emails == 2 * events and blobs(deployment) <= referred_to
+    return not done or _waiting(stats) > 0
+
+
+def _collect(house: House, ledger: Sequence[Attempt], stats: QueueStats) -> Facts:
+    return replace(
+        _rows(house.deployment),
+        attempts=tuple(ledger),
+        blobs=_hashes(house.deployment),
+        mails=tuple(Arrived(mail.email_id, mail.lead_id, mail.kind, mail.to) for mail in house.inbox()),
+        waiting=_waiting(stats),
+        dead=stats.dead,
+    )
+
+
+def _waiting(stats: QueueStats) -> int:
+    return stats.ready + (stats.unacked or 0) + sum(stats.retrying.values())
+
+
+def _rows(deployment: Deployment) -> Facts:
+    emails = rows(deployment.data / "notifier.db", "SELECT id, lead_id, kind, state, attempts FROM emails")
+    events = rows(deployment.data / "leads.db", "SELECT id, subject, published_at FROM outbox")
+    leads = rows(deployment.data / "leads.db", "SELECT id, email, resume_path, resume_sha256 FROM leads")
+    return Facts(
+        attempts=(),
+        leads=tuple(LeadRow(*row) for row in leads),
+        blobs={},
+        events=tuple(EventRow(id_, lead, is_published=at is not None) for id_, lead, at in events),
+        emails=tuple(EmailRow(id_, lead, kind.lower(), state.lower(), n) for id_, lead, kind, state, n in emails),
+        mails=(),
+        waiting=0,
+        dead=0,
+    )
+
+
+def _hashes(deployment: Deployment) -> dict[str, str]:
+    return {blob: sha256((deployment.resumes / blob).read_bytes()).hexdigest() for blob in blobs(deployment)}
+
+
+def _bus(deployment: Deployment, retry_delays_seconds: Sequence[float]) -> EventBus:
+    url = deployment.environment.get("LEADS_BROKER_URL", f"sqlite:///{deployment.data / 'queue.db'}")
+    return bus_for(url, leads_topology(retry_delays_seconds), client_name="chaos")
