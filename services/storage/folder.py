@@ -66,8 +66,8 @@ def _settle(group: Sequence["asyncio.Future[None]"], error: Exception | None) ->
 
 def prepare_folder(folder: Path) -> None:
     """Make the folder, durably, let only its owner in, and try it out. Raises `SettingsError`."""
-    made = [level for level in (folder, *folder.parents) if not level.exists()]
     try:
+        made = [level for level in (folder, *folder.parents) if not level.exists()]
         folder.parent.mkdir(parents=True, exist_ok=True)
         for private in (folder, folder / INCOMING):
             private.mkdir(mode=0o700, exist_ok=True)
