@@ -38,8 +38,9 @@ class Health:
         states = await asyncio.gather(*(_state({**self.required, **self.optional}[name]) for name in names))
         report = dict(zip(names, states, strict=True))
         ready = all(report[name] == "ok" for name in self.required)
-        self._seen, self._seen_at = (ready, report), time.monotonic()
-        return self._seen
+        if ready:  # what is not ready yet may be within a moment
+            self._seen, self._seen_at = (ready, report), time.monotonic()
+        return ready, report
 
 
 def health_routes(health: Health) -> APIRouter:

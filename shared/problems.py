@@ -56,7 +56,7 @@ TABLE: Mapping[ProblemType, tuple[HTTPStatus, str]] = {
     ProblemType.ILLEGAL_TRANSITION: (HTTPStatus.CONFLICT, "The lead cannot move to this state"),
     ProblemType.PRECONDITION_FAILED: (
         HTTPStatus.PRECONDITION_FAILED,
-        "The lead has changed since you read it",
+        "It has changed since you read it",
     ),
     ProblemType.BODY_TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"),
     ProblemType.UNSUPPORTED_MEDIA_TYPE: (

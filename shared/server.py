@@ -6,6 +6,7 @@ them or on trailers, and closes while the client still sends, which shows it a r
 """
 
 import asyncio
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -269,6 +270,8 @@ def serve(app: FastAPI, *, host: str, port: int, setting: str) -> None:
         )
         sys.exit(EX_UNAVAILABLE)
     server = uvicorn.Server(uvicorn.Config(app, **_options()))
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: None)  # uvicorn raises it again when all is done; a clean stop is status 0
     server.run(sockets=[listening])
 
 

@@ -6,6 +6,7 @@ makes them as files that only their owner can read, and a room refuses to start 
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -122,6 +123,12 @@ def exit_with(error: SettingsError) -> NoReturn:
     sys.exit(EX_CONFIG)
 
 
+def authority(host: str, port: int) -> str:
+    """`host:port` as this machine reaches it: a room that listens everywhere is also reached at the loopback."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
 def secret_file(data_dir: Path, name: str) -> Path:
     """Where a secret that was made at first start is kept."""
     return data_dir / "secrets" / name
@@ -130,14 +137,14 @@ def secret_file(data_dir: Path, name: str) -> Path:
 def make_secret_file(path: Path, value: str) -> bool:
     """Keep `value` at `path` for its owner's eyes only, unless the file is there already; whether it was made."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w") as file:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-") as file:  # made with mode 0600
         file.write(value + "\n")
         file.flush()
         os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)  # whole or not at all, also for a room that starts at this moment
+        except FileExistsError:
+            return False
     return True
 
 

@@ -91,6 +91,8 @@ class Tokens:
             raise TokenRefused("made for another purpose")
         if _REFUSED_HEADERS & header.keys():
             raise TokenRefused("carries a header that is not understood here")
+        if not isinstance(claims["exp"], int) or not isinstance(claims["iat"], int):
+            raise TokenRefused("gives its times as something else than whole seconds")
         if claims["exp"] - claims["iat"] > self._audience.max_lifetime_seconds:
             raise TokenRefused("lives longer than any token made here")
 

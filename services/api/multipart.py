@@ -33,6 +33,7 @@ Cleaned = TypeVar("Cleaned", str, EmailAddress)
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _PARAMETER = re.compile(rb";[ \t]*([^=; \t]+)[ \t]*=")
+_OPENINGS = (b"--", b"\r\n--")
 _PLAIN_TRANSFER = frozenset({b"7bit", b"8bit", b"binary"})
 
 
@@ -81,7 +82,9 @@ class FormReader:
         self._parser = self._new_parser()
         self._part = _Part()
         self._parts = 0
-        self._begun = False
+        self._opening = b""
+        self._tail = b"\r\n"
+        """The last bytes read, in which the end of the form may have begun. It may begin with the body, too."""
         self._ended = False
         self._epilogue_bytes = 0
         self._texts: dict[str, bytearray] = {}
@@ -101,8 +104,7 @@ class FormReader:
             self._parser.write(chunk)
         except FormParserError:
             raise malformed("its parts are not put together as RFC 7578 says") from None
-        if self._ended:
-            self._count_epilogue(chunk, was_ended)
+        self._count_epilogue(chunk, was_ended)
         pieces, self._pieces = self._pieces, []
         return pieces
 
@@ -133,14 +135,20 @@ class FormReader:
 
     def _check_preamble(self, chunk: bytes) -> None:
         """RFC 2046 allows text before the first boundary; no client sends it, so it is only ever an attack."""
-        if not self._begun and not chunk.removeprefix(b"\r\n").startswith(b"--"[: len(chunk)]):
-            raise malformed("it does not begin with its boundary")
-        self._begun = True
+        if len(self._opening) < len(_OPENINGS[-1]):
+            self._opening += chunk[: len(_OPENINGS[-1]) - len(self._opening)]
+            if not any(self._opening[: len(one)] == one[: len(self._opening)] for one in _OPENINGS):
+                raise malformed("it does not begin with its boundary")
 
     def _count_epilogue(self, chunk: bytes, was_ended: bool) -> None:  # noqa: FBT001
-        closing = b"--" + self._boundary + b"--"
-        begins = 0 if was_ended else chunk.rfind(closing) + len(closing)
-        self._epilogue_bytes += len(chunk) - begins
+        end = b"\r\n--" + self._boundary + b"--"
+        if was_ended:
+            self._epilogue_bytes += len(chunk)
+        elif self._ended:
+            read = self._tail + chunk
+            self._epilogue_bytes = len(read) - read.index(end) - len(end)
+        else:
+            self._tail = (self._tail + chunk[-len(end) :])[-len(end) :]
         if self._epilogue_bytes > EPILOGUE_MAX_BYTES:
             raise malformed("it goes on after its end")
 

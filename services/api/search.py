@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -19,6 +19,9 @@ PAGE_MAX = 200
 PAGE_DEFAULT = 50
 SORTS = ("created_at", "last_name", "email")
 """What the list can be sorted by; with `-` before it, downwards. The id breaks ties."""
+
+NO_NUL = r"^[^\x00]*$"
+"""Pattern of texts that are looked for: PostgreSQL has no place for U+0000, so nothing of that kind is kept."""
 
 _ESCAPE = "\\"
 
@@ -49,8 +52,8 @@ class _Place(BaseModel):
     """Where a page ended: what a cursor holds."""
 
     sort: str
-    value: str
-    lead_id: str
+    value: str = Field(pattern=NO_NUL)
+    lead_id: str = Field(pattern=NO_NUL)
 
 
 async def find_page(session: AsyncSession, query: LeadQuery) -> Page:

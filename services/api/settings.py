@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from services.api.resumes import ResumeKind
-from shared.settings import Settings
+from shared.settings import Settings, authority
 
 MIB = 1024 * 1024
 
@@ -60,7 +60,7 @@ class ApiSettings(Settings):
     @property
     def resolved_storage_url(self) -> str:
         """`LEADS_STORAGE_URL`, or the storage that `leads up` starts."""
-        return self.storage_url.rstrip("/") or f"http://{self.host}:{self.storage_port}"
+        return self.storage_url.rstrip("/") or f"http://{authority(self.host, self.storage_port)}"
 
     @property
     def token_key(self) -> str:

@@ -1,20 +1,19 @@
 """The staff's doors: sign in, find leads, read one, move it on, download its resume."""
 
-import json
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.security import OAuth2PasswordBearer
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
 
 from services.api import leads, search
 from services.api.downloads import open_download
 from services.api.leads import LeadChange, LeadPage, LeadView, etag, find_lead
 from services.api.rates import Rates, caller_address
 from services.api.routes import refusals
-from services.api.search import PAGE_DEFAULT, PAGE_MAX, LeadQuery
+from services.api.search import NO_NUL, PAGE_DEFAULT, PAGE_MAX, LeadQuery
 from services.api.settings import ApiSettings, rate
 from services.api.staff import Staff
 from services.api.states import LeadState
@@ -37,7 +36,7 @@ class Token(BaseModel):
 class Credentials(BaseModel):
     """Name and password."""
 
-    username: str
+    username: str = Field(pattern=NO_NUL)
     password: str
 
 
@@ -47,8 +46,8 @@ class ListParameters(BaseModel):
     model_config = {"extra": "forbid"}
 
     state: LeadState | None = None
-    q: str | None = Query(default=None, max_length=200, description="Words of the name or the address.")
-    email: str | None = Query(default=None, max_length=254)
+    q: str | None = Query(default=None, max_length=200, pattern=NO_NUL, description="Words of the name or the address.")
+    email: str | None = Query(default=None, max_length=254, pattern=NO_NUL)
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
     sort: str = Query(default="-created_at", description="created_at, last_name, email; - before it for downwards.")
@@ -166,16 +165,14 @@ async def _credentials(request: Request) -> Credentials:
     try:
         if kind == "application/x-www-form-urlencoded":
             fields = parse_qs(body.decode(), max_num_fields=20, keep_blank_values=True)
-            given: Any = {name: values[0] for name, values in fields.items() if len(values) == 1}
-        elif kind == "application/json":
-            given = json.loads(body)
-        else:
-            detail = "Sign in with a form (application/x-www-form-urlencoded) or with JSON."
-            raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
-        return Credentials.model_validate(given)
-    except (ValueError, RecursionError):
+            return Credentials.model_validate({name: values[0] for name, values in fields.items() if len(values) == 1})
+        if kind == "application/json":
+            return Credentials.model_validate_json(body)
+    except ValueError:
         detail = "Send your e-mail address as `username`, and your `password`."
         raise invalid_fields(FieldError("username", detail), FieldError("password", detail)) from None
+    detail = "Sign in with a form (application/x-www-form-urlencoded) or with JSON."
+    raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
 def _next_link(request: Request, cursor: str) -> str:

@@ -2,6 +2,7 @@
 
 from services.cli.init import StaffLogin
 from services.cli.settings import CliSettings
+from shared.settings import authority
 
 
 def print_banner(settings: CliSettings, login: StaffLogin | None, *, seconds: float) -> None:
@@ -28,12 +29,6 @@ def facts(settings: CliSettings, login: StaffLogin | None) -> list[tuple[str, st
         ("data", str(settings.data_dir.resolve())),
         ("staff login", _login(settings, login)),
     ]
-
-
-def authority(host: str, port: int) -> str:
-    """`host:port` as this machine reaches it: a room that listens everywhere is also reached at the loopback."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def _login(settings: CliSettings, login: StaffLogin | None) -> str:

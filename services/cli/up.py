@@ -6,14 +6,14 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from services.cli.banner import authority, print_banner
+from services.cli.banner import print_banner
 from services.cli.init import EXIT_FAILED, NotPrepared, StaffLogin, first_start, login_line
 from services.cli.room import PortTaken, Room, check_port
 from services.cli.settings import CliSettings
 from services.cli.signals import Stopped, StopSignals
 from services.cli.supervisor import Supervisor
 from shared.observe import configure_logs
-from shared.settings import SettingsError, exit_with
+from shared.settings import SettingsError, authority, exit_with
 
 NOTIFIER_NICENESS = 5
 """E-mail can wait a moment; the person who sends the form cannot."""

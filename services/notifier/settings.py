@@ -8,7 +8,7 @@ from pydantic_settings import NoDecode
 
 from services.notifier.email import Sender, is_sendable_address
 from services.notifier.transport import DEFAULT_SENDGRID_BASE_URL
-from shared.settings import Settings
+from shared.settings import Settings, authority
 
 SENDGRID = "sendgrid://"
 
@@ -63,7 +63,7 @@ class NotifierSettings(Settings):
     @property
     def resolved_public_url(self) -> str:
         """Where links in e-mails lead."""
-        return self.public_url.rstrip("/") or f"http://{self.host}:{self.api_port}"
+        return self.public_url.rstrip("/") or f"http://{authority(self.host, self.api_port)}"
 
     @property
     def sender(self) -> Sender:

@@ -112,7 +112,6 @@ async def test_a_lead_is_answered_with_201_its_location_and_what_was_kept(anyone
     }
     assert lead["email"].lower() == "ada@example.com"
     assert re.fullmatch("[0-9a-f-]{36}", lead["id"])
-    assert lead["resume_path"]
     assert datetime.fromisoformat(lead["created_at"]).tzinfo is not None
 
 
@@ -138,7 +137,6 @@ async def test_the_callers_correlation_id_is_in_the_logs_of_all_rooms_and_on_the
     answer = await anyone.post_lead("trace@example.com", pdf(3000), headers={"X-Correlation-ID": correlation_id})
     assert answer.headers["X-Correlation-ID"] == correlation_id
     await wait_for(house.inbox, 2, lead_id=answer.json["id"])
-    await asyncio.sleep(0.2)
     for room in ROOMS:
         assert [line for line in house.deployment.log(room) if line.get("correlation_id") == correlation_id], room
     with sqlite3.connect(house.deployment.data / "leads.db") as connection:
@@ -194,7 +192,7 @@ async def test_staff_find_a_lead_by_its_address_by_words_and_by_state(anyone, st
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at", "last_name", "-last_name", "email", "-email"])
 async def test_pages_of_ten_walk_over_all_leads_without_a_gap_or_a_double(staff, many, sort):
-    path = f"/leads?q=many.example&limit=10&sort={sort}"
+    path = f"/leads?q=%40many.example&limit=10&sort={sort}"
     walked, sizes = [], []
     while path:
         page = await staff.call("GET", path)
@@ -205,7 +203,6 @@ async def test_pages_of_ten_walk_over_all_leads_without_a_gap_or_a_double(staff,
         assert bool(link) == bool(page.json["next_cursor"])
         path = link.group(1) if link else None
     assert sizes == [10, 10, 5]
-    assert len({lead["id"] for lead in walked}) == MANY
     assert {lead["id"] for lead in walked} == many
     values = [lead[sort.removeprefix("-")] for lead in walked]
     assert values == sorted(values, reverse=sort.startswith("-"))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -26,6 +27,8 @@ ADMIN = "admin@leads.example"
 PASSWORD = "correct-horse-battery-staple"
 READY_SECONDS = 30.0
 STOP_SECONDS = 12.0
+PORTS = range(12_000, 32_000)
+"""Below Linux's ephemeral ports (ip_local_port_range): while a room is down, a client's connection could sit on its."""
 
 
 class Deployment:
@@ -157,11 +160,17 @@ async def deployed(folder: Path, settings: Mapping[str, str] | None = None) -> A
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on right now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody listens on right now, and that no outgoing connection is given by the kernel."""
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            one = socket.socket()
+            try:
+                one.bind(("127.0.0.1", random.choice(PORTS)))
+            except OSError:
+                one.close()
+            else:
+                sockets.append(one)
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:

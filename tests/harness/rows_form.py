@@ -69,7 +69,7 @@ async def mails_are_tame(ground: Ground, answers: Sequence[RawAnswer]) -> None:
         assert first_name in " ".join(text.split()) or mail["To"] != answers[0].json["email"]
         assert "<script>" not in html
         assert "<img src=x" not in html
-        assert "49" not in html + text or "7*7" not in first_name
+        assert "1787569" not in html + text
         assert "root:" not in html + text
 
 
@@ -148,8 +148,8 @@ MULTIPART_ROWS = [
     ),
     Row(29, "a-field-before-the-others", lambda g: g.post([Part("state", b"x"), *g.lead()]), {422}, INVALID,
         names("state")),
-    Row(29, "every-fault-is-named", lambda g: g.post([Part("state", b"x"), Part("email", b"x"), Part("first_name", b"")]),
-        {422}, INVALID, names("state", "email", "first_name", "last_name", "resume")),
+    Row(29, "every-fault-is-named", lambda g: g.post([Part(n, b" ") for n in ("state", "email", "first_name")]), {422},
+        INVALID, names("state", "email", "first_name", "last_name", "resume")),
     *(Row(29, f"no-{name}", without(name), {422}, INVALID, names(name)) for name in ("email", "last_name", "resume")),
     Row(29, "an-empty-form", lambda g: g.post([]), {400, 422}, BOTH),
     Row(29, "no-form-at-all", lambda g: g.post_body(b""), {400}, MULTIPART),
@@ -160,22 +160,36 @@ MULTIPART_ROWS = [
     Row(29, "the-boundary-in-a-value", lead(first_name=f"Ann--{BOUNDARY}"), {201}),
 ]  # fmt: skip
 
+
+def _long_address(length: int) -> str:
+    return f"{'x' * 64}@{'b' * (length - 193)}.{'c' * 61}.{'d' * 60}.test"
+
+
 _BLANK = {"empty": "", "spaces": "   ", "tabs": "\t\r\n", "zwsp": "\u200b", "shy": "\u00ad", "wj": "\u2060\u2060",
           "nbsp": "\u00a0", "hangul-filler": "\u3164", "combining": "\u0301"}  # fmt: skip
 _CONTROLS = ("\0", "\x01", "\x07", "\x1b", "\x7f", "\x85", "\x9b", "\u2028", "\ufffe")
 _INJECTIONS = ("\r\nBcc: x@evil.test", "%0d%0aBcc: x@evil.test", "\u2028Bcc: x@evil.test", "\x85Bcc: x@evil.test",
                "\nSubject: x", "%250d%250aBcc: x", "\rX: y")  # fmt: skip
 _MARKUP = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "javascript:alert(1)", "&lt;script&gt;")
-_TEMPLATES = ("{{7*7}}", "${7*7}", '{% include "/etc/passwd" %}', "<%= 7*7 %>", "-first_name-", "#{7*7}", "%first%")
+_TEMPLATES = (
+    "{{1337*1337}}",
+    "${1337*1337}",
+    '{% include "/etc/passwd" %}',
+    "<%= 1337*1337 %>",
+    "-first_name-",
+    "#{1337*1337}",
+    "%first%",
+)
 _FORMULAS = ('=HYPERLINK("http://x")', "+1", "-1+1", "@SUM(A1)", "|calc", "\\0=1")
 _SQL = ("'; DROP TABLE leads;--", "%x%", "a_b", "a\\b", '" OR ""="', "100%", "__")
 _BIDI = ("\u202eeel", "a\u2066b\u2069", "\u200fx", "a\u061cb")
 _SCRIPTS = ("😀 Ann", "李小龙", "محمد", "O'Brien-Smith", "İstanbul", "Zoë 👩‍👩‍👧", "a" * 100, "ﷺ", "Nguyễn")
 _NOT_UTF8 = (b"\xff\xfe", b"\xc3\x28", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"caf\xe9", b"\xc0\x80")
 _NO_ADDRESS = ("", "ann", "a@b@c.test", ".a@b.test", "a.@b.test", "a..b@c.test", "x" * 65 + "@b.test",
-               "a@" + "b" * 60 + ("." + "c" * 60) * 3 + ".test", "a@b", "a@localhost", "a@[127.0.0.1]", "a@127.0.0.1",
+               _long_address(255), "a@b", "a@localhost", "a@[127.0.0.1]", "a@127.0.0.1",
                '"a b"@c.test', "a(x)@c.test", "@b.test", "a@", "a@.test", "a@b..test", "a@-b.test", "a b@c.test",
-               "a@b.internal", "a@b_c.test", "a@b.test.", "用户@例子.公司", "a@xn--.test", "mailto:a@b.test")  # fmt: skip
+               "a@b.internal", "a@b_c.test", "a@b.test.", "a@xn--.test",
+               "mailto:a b@c.test")  # fmt: skip
 _MANY_ADDRESSES = ("a@b.test, c@d.test", "Name <a@b.test>", "a@b.test;c@d.test", "a@b.test\n", "a@b.test\r\n",
                    "a@b.test c@d.test", "<a@b.test>", "a@b.test%0a", "a@b.test\t")  # fmt: skip
 
@@ -198,8 +212,12 @@ FIELD_ROWS = [
     Row(41, "one-person-however-composed", composed_and_decomposed, {201, 400}, {"duplicate-email"}),
     *(Row(42, f"address-{v:.20}", lead(email=v), {422}, INVALID, names("email")) for v in _NO_ADDRESS),
     *(Row(43, f"addresses-{v!r:.22}", lead(email=v), {422}, INVALID, names("email")) for v in _MANY_ADDRESSES),
+    Row(42, "address-of-254", lead(email=_long_address(254)), {201}),
     Row(44, "a-plus-tag", lead(email="ann+jobs@people.test"), {201}, (), kept_as(email="ann+jobs@people.test")),
     Row(44, "idn", lead(email="ann@bücher.example"), {201}, (), kept_as(email="ann@xn--bcher-kva.example")),
+    # RFC 6531. The mailbox does not take it: the lead is kept, the staff are told, and the failure is there to see.
+    Row(44, "smtputf8", lead(email="用户@例子.公司"), {201}, (), kept_as(email="用户@xn--fsqu00a.xn--55qx5d"),
+        dropped_mails=1, dead_letters=1),
     Row(44, "punycode", lead(email="bob@xn--bcher-kva.example"), {201}, (), kept_as(email="bob@xn--bcher-kva.example")),
     Row(44, "case", lead(email="Cy.Lee@People.TEST"), {201}, (), kept_as(email="Cy.Lee@people.test")),
     Row(44, "duplicate", lambda g: g.post(g.lead(email="cy.lee@people.test")), {400}, {"duplicate-email"}),

@@ -108,9 +108,7 @@ async def test_a_name_cannot_add_a_header_or_a_recipient(sendgrid, transport):
     assert mail.payload["subject"] == "Hi Bcc: x@evil.test"
 
 
-@pytest.mark.parametrize(
-    "address", ["a b@c.test", "a@b.test, c@d.test", "Ann <a@b.test>", "a@b.test\n", ""]
-)
+@pytest.mark.parametrize("address", ["a b@c.test", "a@b.test, c@d.test", "Ann <a@b.test>", "a@b.test\n", ""])
 async def test_an_address_that_cannot_be_sent_to_is_refused_for_good_without_asking(sendgrid, transport, address):
     with pytest.raises(MailRejected):
         await transport.send(a_message(to=(address,)))

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.cli.banner import authority, facts
+from services.cli.banner import facts
 from services.cli.init import StaffLogin
 from services.cli.keeper import next_delay
 from services.cli.prepared import is_prepared, remember
 from services.cli.settings import CliSettings
 from services.cli.up import rooms
+from shared.settings import authority
 
 
 @pytest.fixture(autouse=True)
