@@ -14,6 +14,7 @@ from services.api.settings import ApiSettings
 from shared import outbox
 from shared.bus import BusUnavailable, EventBus, QueueStats, bus_for
 from shared.database import Database
+from shared.observe import configure_logs
 from shared.problems import Problem
 from shared.settings import load_or_exit
 from shared.topology import NOTIFIER_QUEUE, Queue, leads_topology
@@ -126,6 +127,7 @@ def _row(stats: QueueStats) -> tuple[str, ...]:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
+    configure_logs("leads", "ERROR", "auto")
     try:
         asyncio.run(work)
     except (BusUnavailable, Problem, ValueError) as error:

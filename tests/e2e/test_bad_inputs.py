@@ -21,7 +21,7 @@ from tests.harness.rows_doors import DOORS, LOAD
 from tests.harness.rows_failure import FAILURE_ROWS, FULL_DISK_ROWS, REPEATED_ROWS
 from tests.harness.rows_file import FILE_ROWS
 from tests.harness.rows_form import FIELD_ROWS, MULTIPART_ROWS
-from tests.harness.rows_limits import LIMIT_ROWS, PROXY
+from tests.harness.rows_limits import LIMIT_ROWS, ORIGIN, PROXY
 from tests.harness.rows_staff import STAFF_ROWS
 from tests.harness.rows_transport import FRAMING
 from tests.harness.tiny_disk import tiny_disks
@@ -56,8 +56,13 @@ async def hindered(folder: Path) -> AsyncIterator[Ground]:
 
 @asynccontextmanager
 async def limited(folder: Path) -> AsyncIterator[Ground]:
-    """With the rate limits that a deployment has by default, behind a proxy that it trusts."""
-    settings = {"LEADS_INTAKE_RATE": "60/minute", "LEADS_LOGIN_RATE": "10/minute", "LEADS_TRUSTED_PROXIES": PROXY}
+    """With the rate limits that a deployment has by default, behind a proxy that it trusts, open to one origin."""
+    settings = {
+        "LEADS_INTAKE_RATE": "60/minute",
+        "LEADS_LOGIN_RATE": "10/minute",
+        "LEADS_TRUSTED_PROXIES": PROXY,
+        "LEADS_ALLOWED_ORIGINS": ORIGIN,
+    }
     async with deployed(folder, settings) as deployment, prepared(deployment, rested=False) as found:
         yield found
 

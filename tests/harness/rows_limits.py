@@ -1,8 +1,8 @@
-"""Bad inputs that are bad by their number: row 23 (leads) and row 79 (guesses), under the default limits."""
+"""Bad inputs that are bad by their number, row 23 (leads) and row 79 (guesses), or by where they come from, row 21."""
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from tests.harness.bad_inputs import Ground, Row
 from tests.harness.deployment import ADMIN
@@ -11,8 +11,13 @@ from tests.harness.raw_http import RawAnswer
 PROXY = "127.0.0.2"
 """The one address that the deployment is told to believe when it says who is calling."""
 
+ORIGIN = "https://careers.example"
+"""The one origin whose pages the deployment lets in."""
+
 LEADS_A_MINUTE = 60
 GUESSES_A_MINUTE = 10
+Send = Callable[[Ground], Awaitable[RawAnswer]]
+
 LIMITED = {"rate-limited"}
 JSON = ("Content-Type", "application/json")
 
@@ -55,6 +60,28 @@ async def many_addresses(ground: Ground) -> list[RawAnswer]:
     ]
 
 
+def preflight(origin: str, method: str, *headers: str) -> Send:
+    """What a browser asks before a page's request."""
+    asked = [("Origin", origin), ("Access-Control-Request-Method", method)]
+    asked += [("Access-Control-Request-Headers", ",".join(headers))] if headers else []
+    return lambda ground: ground.ask("OPTIONS", "/leads", *asked)
+
+
+def from_page(origin: str) -> Send:
+    return lambda ground: ground.ask("GET", "/leads", ("Origin", origin))
+
+
+async def lets_the_page_in(_: Ground, answers: Sequence[RawAnswer]) -> None:
+    """That origin by its name, never `*`, and no cookies."""
+    assert answers[0].headers["access-control-allow-origin"] == ORIGIN
+    assert "origin" in answers[0].headers["vary"].lower()
+    assert "access-control-allow-credentials" not in answers[0].headers
+
+
+async def keeps_the_page_out(_: Ground, answers: Sequence[RawAnswer]) -> None:
+    assert "access-control-allow-origin" not in answers[0].headers
+
+
 async def _guess(
     ground: Ground, username: str, *headers: tuple[str, str], source: str = "127.0.0.1", **more: str
 ) -> RawAnswer:
@@ -71,7 +98,18 @@ async def the_last_ones_wait(_: Ground, answers: Sequence[RawAnswer]) -> None:
     assert all(0 < int(one.headers["retry-after"]) <= 60 for one in answers[first:])
 
 
+_FOREIGN = ("https://evil.test", "null", "https://careers.example.evil.test", "http://careers.example", ORIGIN.upper())
+
 LIMIT_ROWS = [
+    Row(21, "preflight", preflight(ORIGIN, "POST", "idempotency-key", "content-type"), {200}, (), lets_the_page_in),
+    Row(21, "page", from_page(ORIGIN), {401}, {"unauthenticated"}, lets_the_page_in),
+    *(Row(21, f"page-of-{one}", from_page(one), {401}, {"unauthenticated"}, keeps_the_page_out) for one in _FOREIGN),
+    *(
+        Row(21, f"preflight-of-{one}", preflight(one, "POST"), {400}, {"malformed-request"}, keeps_the_page_out)
+        for one in _FOREIGN
+    ),
+    Row(21, "preflight-for-DELETE", preflight(ORIGIN, "DELETE"), {400}, {"malformed-request"}),
+    Row(21, "preflight-for-a-header", preflight(ORIGIN, "POST", "x-admin"), {400}, {"malformed-request"}),
     Row(23, "one-address", one_address, {201, 429}, LIMITED, the_last_ones_wait),
     Row(23, "one-network", one_network, {415, 429}, {*LIMITED, "unsupported-media-type"}, the_last_ones_wait),
     Row(23, "another-network", another_network, {201}),
