@@ -246,6 +246,8 @@ def _connected(process: psutil.Process) -> list[Any]:
 
 
 def _count(database: Path, query: str) -> int:
+    if not database.exists():
+        return 0  # a room that has had nothing to keep yet
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)) as connection:
         return int(connection.execute(query).fetchone()[0])
 

@@ -4,6 +4,9 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import pytest
 
 from tests.harness import files
 from tests.harness.bad_inputs import CANARY, FORM_TYPE, Ground, Row
@@ -16,6 +19,7 @@ DRIP_SECONDS = 1.0
 GIVEN_UP_SECONDS = 16.0
 """By when each slow connection must be gone: 10 s are allowed to headers, and as much to a body that only trickles."""
 
+UNWANTED_MIB = 64
 UPLOADS = 200
 UPLOAD_BYTES = 5 * 1024 * 1024
 
@@ -56,6 +60,7 @@ async def slow_ones(ground: Ground) -> list[RawAnswer]:
     start = head("POST", "/leads", [FORM_TYPE, ("Content-Length", str(len(body)))])
     slow = [_trickle(ground, b"GET /leads HTTP/1.1\r\nX: ", b"x" * 100) for _ in range(SLOW_HEADERS)]
     slow += [_trickle(ground, start + body[:n], body[n:]) for n in (0, 8192) for _ in range(SLOW_BODIES // 2)]
+    slow += [_hang_on(ground, request) for request in (_HEALTHY, _UNWANTED) for _ in range(5)]
     waiting = asyncio.gather(*slow)
     await asyncio.sleep(4)
     good = [await ground.post(ground.lead()) for _ in range(5)]
@@ -72,6 +77,33 @@ async def _trickle(ground: Ground, start: bytes, drops: bytes) -> RawAnswer:
                 break
             writer.write(bytes([drop]))
         return await answer
+
+
+async def _hang_on(ground: Ground, request: bytes) -> RawAnswer:
+    """A connection that was answered once, and is kept busy with next to nothing. It ends all the same."""
+    async with asyncio.timeout(GIVEN_UP_SECONDS), connection(ground.port) as (reader, writer):
+        writer.write(request)
+        answered = await read_answer(reader)
+        assert answered.status in (200, 415)
+        rest = asyncio.create_task(reader.read())
+        while not rest.done():
+            await asyncio.wait({rest}, timeout=DRIP_SECONDS)
+            if not rest.done():
+                writer.write(b"\r\n")
+        return RawAnswer(408, {"content-length": "0"})
+
+
+async def unwanted_body(ground: Ground) -> RawAnswer:
+    """Answered before its body, of which only so much is still let in."""
+    async with asyncio.timeout(GIVEN_UP_SECONDS), connection(ground.port) as (reader, writer):
+        writer.write(head("PUT", "/leads", [("Content-Length", str(2**40))]))
+        answer = await read_answer(reader)
+        with suppress(OSError):
+            for _ in range(UNWANTED_MIB):
+                writer.write(bytes(1024 * 1024))
+                await writer.drain()
+            pytest.fail(f"{UNWANTED_MIB} MiB were let in that nobody wanted")
+        return answer
 
 
 async def good_ones_were_kept(_: Ground, answers: Sequence[RawAnswer]) -> None:
@@ -178,7 +210,11 @@ DOORS = [
         )
     ),
 ]
+_HEALTHY = head("GET", "/healthz")
+_UNWANTED = head("POST", "/leads", [("Content-Type", "text/plain"), ("Content-Length", "100000")])
+
 LOAD = [
+    Row(21, "a-body-nobody-wants", unwanted_body, {405}, {_METHOD}),
     Row(7, "500-slow-headers-and-8-200-slow-bodies", slow_ones, {408, 201}, {"request-timeout"}, good_ones_were_kept),
     Row(
         24,
