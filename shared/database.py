@@ -191,7 +191,13 @@ def _make_private_folder(url: str) -> None:
 
 
 def _open_sqlite(engine: AsyncEngine, *, begin: str, pragmas: Sequence[str]) -> None:
-    always = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=67108864")
+    always = (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "journal_size_limit=67108864",
+        "temp_store=MEMORY",
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def opened(connection: Any, _record: Any) -> None:

@@ -19,6 +19,11 @@ CORRELATION_HEADER = "X-Correlation-ID"
 CHATTY_LOGGERS = ("aiormq", "aio_pika", "python_multipart")
 """Libraries that log with a stack what they also raise, and what we then say in one line."""
 
+_stack_without_values = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""Frames without their local variables: those hold passwords, tokens and addresses."""
+
 
 def configure_logs(service: str, level: str, style: str) -> None:
     """Route our own logs and those of every library to stdout in one style (`json`, `pretty`, or `auto`)."""
@@ -78,8 +83,12 @@ def _keep_logger_name(_logger: Any, _method: str, record: MutableMapping[str, An
 
 
 def _json() -> list[Processor]:
-    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    return [_stack_without_values, structlog.processors.JSONRenderer()]
 
 
 def _pretty() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=28)]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), pad_event_to=28, exception_formatter=structlog.dev.plain_traceback
+        )
+    ]
