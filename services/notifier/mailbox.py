@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage as MimeMessage
-from email.policy import SMTP
+from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime
 from pathlib import Path
 from uuid import UUID
@@ -83,9 +83,9 @@ def as_eml(message: EmailMessage, sender: Sender) -> bytes:
 
 
 def _with_headers(message: EmailMessage, sender: Sender) -> MimeMessage:
-    mime = MimeMessage(policy=SMTP)
+    mime = MimeMessage(policy=SMTP if all(map(str.isascii, message.to)) else SMTPUTF8)
     mime["From"] = Address(display_name(sender.name), addr_spec=sender.address)
-    mime["To"] = [Address(display_name(message.to_name or ""), addr_spec=address) for address in message.to]
+    mime["To"] = [_address(address, message.to_name) for address in message.to]
     if sender.reply_to:
         mime["Reply-To"] = Address(addr_spec=sender.reply_to)
     mime["Subject"] = plain_line(message.subject, MAX_SUBJECT_CHARACTERS)
@@ -97,6 +97,14 @@ def _with_headers(message: EmailMessage, sender: Sender) -> MimeMessage:
         if header not in mime:
             mime[header] = plain_line(value, _MAX_HEADER_CHARACTERS)
     return mime
+
+
+def _address(address: str, name: str | None) -> Address:
+    """The library parses a whole address, and takes letters outside ASCII (RFC 6532) only when given its halves."""
+    if address.isascii():
+        return Address(display_name(name or ""), addr_spec=address)
+    local, _, domain = address.rpartition("@")
+    return Address(display_name(name or ""), username=local, domain=domain)
 
 
 def _encoding(body: str) -> str:

@@ -122,6 +122,8 @@ async def test_who_reads_and_then_writes_is_never_told_that_somebody_else_was_fi
             await insert(session, [f"thing {found}"])
 
     await asyncio.gather(*(count_up() for _ in range(5)))
+    async with database.reading() as session:
+        assert (await session.execute(text("SELECT count(DISTINCT name) FROM things"))).scalar() == 5
 
 
 async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database, path):
