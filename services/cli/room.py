@@ -34,14 +34,13 @@ class Room:
     port: int
     ready_url: str
     port_setting: str = ""
-    niceness: int = 0
     needed_by: tuple[str, ...] = ()
 
     @property
     def tethered_command(self) -> tuple[str, ...]:
         """The command, made to end when the process that asks for it here ends."""
         tether = (sys.executable, "-I", "-S", str(_TETHER))
-        return (*tether, str(os.getpid()), str(self.niceness), *self.command)
+        return (*tether, str(os.getpid()), *self.command)
 
 
 def check_port(room: Room, host: str) -> None:

@@ -1,4 +1,4 @@
-"""Ties a room to its supervisor, then becomes the room: run by its path as `tether.py PID NICENESS COMMAND...`.
+"""Ties a room to its supervisor, then becomes the room: run by its path as `tether.py PID COMMAND...`.
 
 The kernel sends the room SIGTERM when the supervisor is gone, however it went (PR_SET_PDEATHSIG in prctl(2), which
 execve(2) keeps). This is a program and no `preexec_fn`, since that one may lock up in a process with threads, and
@@ -15,13 +15,12 @@ EXIT_NOT_FOUND = 127
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
-def main(supervisor_pid: int, niceness: int, command: list[str]) -> None:
+def main(supervisor_pid: int, command: list[str]) -> None:
     """Becomes `command`; exits 127 when there is no such program, 143 when the supervisor is gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != supervisor_pid:  # it went before the kernel knew of the tie
         sys.exit(EXIT_TERMINATED)
-    os.nice(niceness)
     try:
         os.execvp(command[0], command)  # noqa: S606 - becoming the room is the point; no shell is wanted
     except OSError as error:
@@ -30,4 +29,4 @@ def main(supervisor_pid: int, niceness: int, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    main(int(sys.argv[1]), sys.argv[2:])

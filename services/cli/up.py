@@ -15,15 +15,12 @@ from services.cli.supervisor import Supervisor
 from shared.observe import configure_logs
 from shared.settings import SettingsError, authority, exit_with
 
-NOTIFIER_NICENESS = 5
-"""E-mail can wait a moment; the person who sends the form cannot."""
-
 
 def rooms(settings: CliSettings) -> tuple[Room, ...]:
     """The three, in the order in which they become ready."""
     return (
         _room(settings, "storage", settings.storage_port, needed_by=("api",)),
-        _room(settings, "notifier", settings.notifier_port, niceness=NOTIFIER_NICENESS),
+        _room(settings, "notifier", settings.notifier_port),
         _room(settings, "api", settings.api_port),
     )
 
@@ -70,14 +67,13 @@ class _Greeting:
             print(login_line(self.settings, self.login))
 
 
-def _room(settings: CliSettings, name: str, port: int, *, niceness: int = 0, needed_by: tuple[str, ...] = ()) -> Room:
+def _room(settings: CliSettings, name: str, port: int, *, needed_by: tuple[str, ...] = ()) -> Room:
     return Room(
         name=name,
         command=(sys.executable, "-m", f"services.{name}"),
         port=port,
         ready_url=f"http://{authority(settings.host, port)}/readyz",
         port_setting=f"LEADS_{name.upper()}_PORT",
-        niceness=niceness,
         needed_by=needed_by,
     )
 

@@ -130,13 +130,6 @@ def test_no_room_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> None:
     assert (len(gone), alive) == (2, [])
 
 
-def test_a_room_may_be_nicer_than_the_others(tmp_path: Path) -> None:
-    with supervised([stand_in("notifier", niceness=5)], tmp_path / "output") as leads:
-        leads.wait_for("ready")
-        (notifier,) = leads.children()
-        assert notifier.nice() == os.nice(0) + 5
-
-
 def _wait_for_a_child_other_than(leads: Supervised, pid: int) -> psutil.Process:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:

@@ -49,9 +49,8 @@ def test_a_room_is_asked_where_this_machine_reaches_it(host: str, reached_at: st
     assert rooms(settings)[-1].ready_url == f"http://{reached_at}/readyz"
 
 
-def test_the_notifier_yields_and_storage_stops_after_the_api() -> None:
-    storage, notifier, api = rooms(CliSettings())
-    assert notifier.niceness > api.niceness == storage.niceness == 0
+def test_the_storage_stops_after_the_api() -> None:
+    storage, _, _ = rooms(CliSettings())
     assert storage.needed_by == ("api",)
 
 
