@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from services.storage.main import create_app
 from services.storage.settings import StorageSettings
-from shared.server import LimitedHttp
+from shared.server import KEEP_ALIVE_SECONDS, LimitedHttp
 from shared.tokens import SERVICE, Tokens
 
 SECRET = "a-service-secret-of-the-tests-only"
@@ -47,7 +47,13 @@ async def storage_in(folder: Path, **settings: Any) -> AsyncIterator[Storage]:
     """A storage with its data under `folder`, stopped afterwards."""
     given = StorageSettings(data_dir=folder, service_secret=SecretStr(SECRET), **settings)
     config = uvicorn.Config(
-        create_app(given), http=LimitedHttp, ws="none", lifespan="on", log_config=None, access_log=False
+        create_app(given),
+        http=LimitedHttp,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,  # longer than the client's 15 s, as between api and storage
     )
     # The protocol is named, else asyncio leaves Nagle's algorithm on for what is accepted: 40 ms an answer.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
