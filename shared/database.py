@@ -2,23 +2,28 @@
 
 SQLite is opened so that a commit that returned is on the disk (WAL, `synchronous=FULL`) and a writer never finds at its
 second statement that somebody else was first (`BEGIN IMMEDIATE`; https://www.sqlite.org/isolation.html).
+
+Work is a plain function that gets a session, and runs from its first statement to its commit on a thread of the
+database's own: a trip to a thread costs more than most statements, and a busy event loop in between two of them would
+keep everybody else locked out.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Enum, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, Enum, Table, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.orm import Session
+from sqlmodel import SQLModel
 
 from shared.metrics import COMMIT_GROUP_SIZE
 from shared.problems import Problem, ProblemType
@@ -34,6 +39,7 @@ LARGEST_GROUP = 64
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
@@ -42,50 +48,46 @@ class Database:
     """One database. Writers take turns; readers see a snapshot and never wait for them."""
 
     def __init__(self, url: str) -> None:
-        self._sqlite = make_url(url).get_backend_name() == "sqlite"
-        self._writer = _engine(url, connections=1 if self._sqlite else READERS)
-        self._reader = self._writer
-        if self._sqlite:
-            _make_private_folder(url)
-            self._reader = _engine(url, connections=READERS)
-            _open_sqlite(self._writer, begin="BEGIN IMMEDIATE", pragmas=())
-            _open_sqlite(self._reader, begin="BEGIN", pragmas=("query_only=ON",))
+        """Raises `ValueError` for a URL that names no SQLite file."""
+        where = _sqlite_url(url)
+        self._writer = _Threads(where, 1, begin="BEGIN IMMEDIATE", pragmas=())
+        self._readers = _Threads(where, READERS, begin="BEGIN", pragmas=("query_only=ON",))
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session whose work is durable when the block has ended, or has not happened at all.
+    async def write(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` in one transaction: durable when this returns, or it has not happened at all.
 
-        Raises `Problem(UNAVAILABLE)` when the database is locked, full or away.
+        A caller that is cancelled does not know which. Raises what `work` raises, and `Problem(UNAVAILABLE)` when the
+        database is locked, full or away.
         """
-        async with (
-            _unavailable_when_broken(),
-            AsyncSession(self._writer, expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
+        with _unavailable_when_broken():
+            return await self._writer.run(partial(_in_transaction, work))
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session that reads one snapshot and can write nothing (on SQLite the connection refuses it)."""
-        async with _unavailable_when_broken(), AsyncSession(self._reader, expire_on_commit=False) as session:
-            yield session
+    async def read(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` on one snapshot. It can write nothing: the connection refuses it. Raises as `write` does."""
+        with _unavailable_when_broken():
+            return await self._readers.run(partial(_in_snapshot, work))
 
     async def check(self) -> None:
         """Raises when the database does not answer."""
-        async with self.reading() as session:
-            await session.execute(text("SELECT 1"))
+        await self.read(lambda session: session.execute(text("SELECT 1")).scalar())
 
     async def migrate(self, versions: Path) -> None:
         """Bring the schema to the newest version in `versions`, whose files are named by revision, in order.
 
         Raises `SchemaTooNew`.
         """
-        async with self._writer.begin() as connection:
-            await connection.run_sync(_bring_up_to_date, versions)
+        await self._writer.run(partial(_bring_up_to_date, versions))
 
     async def close(self) -> None:
-        await self._reader.dispose()
-        await self._writer.dispose()
+        """Finish what runs and let go of the file."""
+        await asyncio.to_thread(self._readers.close)
+        await asyncio.to_thread(self._writer.close)
+
+
+class Writes(Protocol):
+    """What a group commit needs of a database."""
+
+    async def write(self, work: Callable[[Session], Result]) -> Result: ...
 
 
 class SchemaTooNew(Exception):  # noqa: N818
@@ -100,12 +102,8 @@ class GroupCommit(Generic[Item, Outcome]):
     refused for what a neighbour sent.
     """
 
-    def __init__(
-        self,
-        transaction: Callable[[], AbstractAsyncContextManager[AsyncSession]],
-        flush: Callable[[AsyncSession, Sequence[Item]], Awaitable[Sequence[Outcome]]],
-    ) -> None:
-        self._transaction = transaction
+    def __init__(self, database: Writes, flush: Callable[[Session, Sequence[Item]], Sequence[Outcome]]) -> None:
+        self._database = database
         self._flush = flush
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._committer: asyncio.Task[None] | None = None
@@ -125,9 +123,9 @@ class GroupCommit(Generic[Item, Outcome]):
             await self._commit(group)
 
     async def _commit(self, group: Sequence[tuple[Item, "asyncio.Future[Outcome]"]]) -> None:
+        items = [item for item, _ in group]
         try:
-            async with self._transaction() as session:
-                outcomes = await self._flush(session, [item for item, _ in group])
+            outcomes = await self._database.write(lambda session: self._flush(session, items))
         except Exception as error:  # noqa: BLE001 - handed to the callers, who wait for nothing else
             await self._after_failure(group, error)
             return
@@ -153,20 +151,60 @@ def text_enum(members: type[StrEnum]) -> Enum:
     return Enum(members, values_callable=list, native_enum=False, create_constraint=False, length=32)
 
 
+def table_of(model: type[SQLModel]) -> Table:
+    """The table behind a class, for statements on hot paths: those on classes are compiled anew each time."""
+    return SQLModel.metadata.tables[str(model.__tablename__)]
+
+
 def as_utc(moment: datetime) -> datetime:
     """SQLite hands an instant back without the zone it was given; all that we keep is UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-@asynccontextmanager
-async def _unavailable_when_broken() -> AsyncIterator[None]:
+class _Threads:
+    """Threads with a connection each, on which work on the database runs in one piece."""
+
+    def __init__(self, url: URL, count: int, *, begin: str, pragmas: Sequence[str]) -> None:
+        self._engine = create_engine(url, pool_size=count, max_overflow=0)
+        _open_sqlite(self._engine, begin=begin, pragmas=pragmas)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="database")
+        self._turns = asyncio.Semaphore(count)
+
+    async def run(self, work: Callable[[Engine], Result]) -> Result:
+        """The result of `work`. Raises what it raises, or `TimeoutError` when no thread becomes free in time."""
+        async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
+            await self._turns.acquire()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, self._engine)
+        finally:
+            self._turns.release()
+
+    def close(self) -> None:
+        """Wait for what runs, and close the connections."""
+        self._threads.shutdown()
+        self._engine.dispose()
+
+
+def _in_transaction(work: Callable[[Session], Result], engine: Engine) -> Result:
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        return work(session)
+
+
+def _in_snapshot(work: Callable[[Session], Result], engine: Engine) -> Result:
+    with Session(engine, expire_on_commit=False) as session:
+        return work(session)
+
+
+@contextmanager
+def _unavailable_when_broken() -> Iterator[None]:
     """A broken database is nobody's fault who calls: log what it said, tell them to come back."""
     try:
         yield
     except IntegrityError:
         raise
-    except (DBAPIError, PoolTimeoutError) as error:
-        log.error("database unavailable", reason=str(getattr(error, "orig", None) or error))
+    except (DBAPIError, TimeoutError) as error:
+        reason = str(getattr(error, "orig", None) or error) or "every connection is taken"
+        log.error("database unavailable", reason=reason)
         raise Problem(
             ProblemType.UNAVAILABLE,
             "Leads cannot keep or read anything right now. Please try again in a moment.",
@@ -174,23 +212,16 @@ async def _unavailable_when_broken() -> AsyncIterator[None]:
         ) from error
 
 
-def _engine(url: str, *, connections: int) -> AsyncEngine:
-    return create_async_engine(
-        url,
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=BUSY_TIMEOUT_SECONDS,
-    )
+def _sqlite_url(url: str) -> URL:
+    """The URL for our own threads, whichever driver it names. Makes the folder, for its owner alone."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise ValueError("A database URL must be sqlite:////path/to/a/file: other databases are not offered yet.")
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return parsed.set(drivername="sqlite")
 
 
-def _make_private_folder(url: str) -> None:
-    database = make_url(url).database
-    if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-
-def _open_sqlite(engine: AsyncEngine, *, begin: str, pragmas: Sequence[str]) -> None:
+def _open_sqlite(engine: Engine, *, begin: str, pragmas: Sequence[str]) -> None:
     always = (
         "journal_mode=WAL",
         "synchronous=FULL",
@@ -199,7 +230,7 @@ def _open_sqlite(engine: AsyncEngine, *, begin: str, pragmas: Sequence[str]) -> 
         "temp_store=MEMORY",
     )
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def opened(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin on its own: `begun` below says how
         cursor = connection.cursor()
@@ -208,15 +239,16 @@ def _open_sqlite(engine: AsyncEngine, *, begin: str, pragmas: Sequence[str]) -> 
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _bring_up_to_date(connection: Connection, versions: Path) -> None:
+def _bring_up_to_date(versions: Path, engine: Engine) -> None:
     newest = max(path.stem for path in versions.glob("*.py"))
-    if _current_version(connection) != newest:
-        _upgrade(connection, versions)
+    with engine.begin() as connection:
+        if _current_version(connection) != newest:
+            _upgrade(connection, versions)
 
 
 def _current_version(connection: Connection) -> str | None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Column, DateTime, Index, LargeBinary, delete, func, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 from sqlmodel import Field, SQLModel, col
 
 from shared.bus.protocol import Message
-from shared.database import as_utc
+from shared.database import as_utc, table_of
 from shared.events import MEDIA_TYPE, Event
 
 
@@ -29,6 +29,9 @@ class OutboxEvent(SQLModel, table=True):
     published_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
 
 
+_OUTBOX = table_of(OutboxEvent)
+
+
 @dataclass(frozen=True)
 class Backlog:
     """What waits in the outbox: how many, and for how long the oldest has."""
@@ -37,15 +40,15 @@ class Backlog:
     oldest_age_seconds: float
 
 
-async def add(session: AsyncSession, events: Sequence[Event]) -> None:
+def add(session: Session, events: Sequence[Event]) -> None:
     """Keep the events in the caller's transaction."""
     if events:
-        await session.execute(insert(OutboxEvent), [_row(event) for event in events])
+        session.connection().execute(insert(_OUTBOX), [_row(event) for event in events])
 
 
-async def unpublished(session: AsyncSession, limit: int) -> list[Message]:
+def unpublished(session: Session, limit: int) -> list[Message]:
     """The oldest events that the bus has not confirmed, ready to be sent."""
-    rows = await session.execute(
+    rows = session.execute(
         select(
             col(OutboxEvent.id),
             col(OutboxEvent.type),
@@ -70,25 +73,23 @@ async def unpublished(session: AsyncSession, limit: int) -> list[Message]:
     ]
 
 
-async def mark_published(session: AsyncSession, ids: Sequence[str]) -> None:
+def mark_published(session: Session, ids: Sequence[str]) -> None:
     """Remember that the bus has these."""
-    await session.execute(
-        update(OutboxEvent).where(col(OutboxEvent.id).in_(ids)).values(published_at=datetime.now(UTC))
-    )
+    session.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(ids)).values(published_at=datetime.now(UTC)))
 
 
-async def backlog(session: AsyncSession) -> Backlog:
+def backlog(session: Session) -> Backlog:
     """How far the relay is behind."""
     waiting = col(OutboxEvent.published_at).is_(None)
-    events = (await session.execute(select(func.count()).where(waiting))).scalar_one()
-    oldest = (await session.execute(select(func.min(col(OutboxEvent.created_at))).where(waiting))).scalar()
+    events = session.execute(select(func.count()).where(waiting)).scalar_one()
+    oldest = session.execute(select(func.min(col(OutboxEvent.created_at))).where(waiting)).scalar()
     age = datetime.now(UTC) - as_utc(oldest) if oldest else timedelta()
     return Backlog(events, max(0.0, age.total_seconds()))
 
 
-async def forget_published(session: AsyncSession, before: datetime) -> None:
+def forget_published(session: Session, before: datetime) -> None:
     """Drop what was confirmed before `before`: the audit no longer asks for it."""
-    await session.execute(delete(OutboxEvent).where(col(OutboxEvent.published_at) < before))
+    session.execute(delete(OutboxEvent).where(col(OutboxEvent.published_at) < before))
 
 
 def _row(event: Event) -> dict[str, object]:

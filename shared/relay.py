@@ -6,6 +6,7 @@ know; nothing is ever marked on hope.
 
 import asyncio
 import random
+from functools import partial
 
 import structlog
 
@@ -22,7 +23,11 @@ SWEEP_SECONDS = 1.0
 """How long an event may lie if the wake-up was lost, for instance because another process committed it."""
 
 GATHER_SECONDS = 0.01
-"""A short wait after a wake-up, so that a burst of commits shares one publish."""
+BURST_GATHER_SECONDS = 0.05
+"""A short wait after a wake-up, so that a burst of commits shares one publish: longer while one is going on."""
+
+BURST = 4
+"""So many events at a time are a burst."""
 
 BACK_OFF_SECONDS = (0.1, 2.0)
 """First and longest wait after a failed publish; full jitter in between. A returned broker is found within 2 s."""
@@ -56,12 +61,11 @@ class Relay:
                 continue
             self._recovered()
             if sent < BATCH:
-                await self._sleep()
+                await self._sleep(BURST_GATHER_SECONDS if sent >= BURST else GATHER_SECONDS)
 
     async def drain_once(self) -> int:
         """Publish and mark one batch; returns how many. Raises `BusUnavailable` after marking what was confirmed."""
-        async with self._database.reading() as session:
-            messages = await outbox.unpublished(session, BATCH)
+        messages = await self._database.read(partial(outbox.unpublished, limit=BATCH))
         if not messages:
             return 0
         if not self._opened:
@@ -78,8 +82,7 @@ class Relay:
 
     async def measure(self) -> None:
         """Set the gauges of the outbox."""
-        async with self._database.reading() as session:
-            found = await outbox.backlog(session)
+        found = await self._database.read(outbox.backlog)
         OUTBOX_UNPUBLISHED.set(found.events)
         OUTBOX_OLDEST_SECONDS.set(found.oldest_age_seconds)
 
@@ -91,15 +94,14 @@ class Relay:
     async def _mark(self, messages: list[Message]) -> None:
         if not messages:
             return
-        async with self._database.transaction() as session:
-            await outbox.mark_published(session, [message.id for message in messages])
+        await self._database.write(partial(outbox.mark_published, ids=[message.id for message in messages]))
         for message in messages:
             EVENTS_PUBLISHED.labels(message.routing_key).inc()
             log.info(
                 "event published", type=message.routing_key, event_id=message.id, correlation_id=message.correlation_id
             )
 
-    async def _sleep(self) -> None:
+    async def _sleep(self, gather_seconds: float) -> None:
         try:
             async with asyncio.timeout(SWEEP_SECONDS):
                 await self._woken.wait()
@@ -107,7 +109,7 @@ class Relay:
             await self._measure_quietly()
             return
         self._woken.clear()
-        await asyncio.sleep(GATHER_SECONDS)
+        await asyncio.sleep(gather_seconds)
 
     async def _measure_quietly(self) -> None:
         try:

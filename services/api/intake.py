@@ -16,8 +16,7 @@ from services.api.leads import LeadView
 from services.api.places import Places
 from services.api.search import search_text
 from services.api.storage_client import StorageClient
-from services.api.store import Duplicate, Kept, KeyReused, NewLead, Outcome, Replayed
-from services.api.tables import Lead
+from services.api.store import Duplicate, Kept, KeyReused, NewLead, Outcome, Replayed, Submission
 from services.api.upload import Upload
 from shared.database import GroupCommit
 from shared.events import Event, LeadCreated, ResumeFacts
@@ -54,7 +53,7 @@ class Intake:
     def __init__(
         self,
         storage: StorageClient,
-        leads: GroupCommit[NewLead, Outcome],
+        leads: GroupCommit[Submission, Outcome],
         *,
         is_kept: Callable[[str], Awaitable[bool]],
         wake_relay: Callable[[], None],
@@ -75,7 +74,7 @@ class Intake:
         try:
             if (stored.size_bytes, stored.sha256) != (upload.size_bytes, upload.sha256):
                 raise _damaged_on_the_way()
-            new = _new_lead(upload, blob_id, caller)
+            new = _submission(upload, blob_id, caller)
             outcome = await self._leads.add(new)
         except Problem:
             await self._discard_unless_kept(blob_id)
@@ -96,15 +95,15 @@ class Intake:
         if not kept:
             await self._storage.discard(blob_id)
 
-    def _kept(self, new: NewLead) -> Accepted:
+    def _kept(self, new: Submission) -> Accepted:
         self._wake_relay()
         LEADS_ACCEPTED.inc()
         return Accepted(new.answer, new.lead.id, replayed=False)
 
 
-def _new_lead(upload: Upload, blob_id: str, caller: Caller) -> NewLead:
+def _submission(upload: Upload, blob_id: str, caller: Caller) -> Submission:
     who = upload.applicant
-    lead = Lead(
+    lead = NewLead(
         id=new_id(),
         first_name=who.first_name,
         last_name=who.last_name,
@@ -118,7 +117,7 @@ def _new_lead(upload: Upload, blob_id: str, caller: Caller) -> NewLead:
         resume_sha256=upload.sha256,
         created_at=datetime.now(UTC),
     )
-    return NewLead(
+    return Submission(
         lead=lead,
         event=_event(lead, caller),
         answer=LeadView.of(lead).model_dump_json(),
@@ -127,7 +126,7 @@ def _new_lead(upload: Upload, blob_id: str, caller: Caller) -> NewLead:
     )
 
 
-def _event(lead: Lead, caller: Caller) -> Event:
+def _event(lead: NewLead, caller: Caller) -> Event:
     created = LeadCreated(
         lead_id=lead.id,
         first_name=lead.first_name,
@@ -144,7 +143,7 @@ def _event(lead: Lead, caller: Caller) -> Event:
     return Event.of(created, subject=lead.id, correlation_id=caller.correlation_id, traceparent=caller.traceparent)
 
 
-def _fingerprint(lead: Lead) -> str:
+def _fingerprint(lead: NewLead) -> str:
     same = [lead.first_name, lead.last_name, lead.email, lead.resume_filename, lead.resume_sha256]
     return hashlib.sha256(json.dumps(same).encode()).hexdigest()
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import partial
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,7 +42,7 @@ class LeadView(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, lead: Lead) -> "LeadView":
+    def of(cls, lead: "Lead | store.NewLead") -> "LeadView":
         """The view of a row."""
         return cls(
             id=lead.id,
@@ -80,8 +81,7 @@ class LeadChange(BaseModel):
 
 async def find_lead(database: Database, lead_id: str) -> Lead:
     """The lead of that id. Raises `Problem` 404."""
-    async with database.reading() as session:
-        lead = await store.get_lead(session, lead_id) if is_id(lead_id) else None
+    lead = await database.read(partial(store.get_lead, lead_id=lead_id)) if is_id(lead_id) else None
     if lead is None:
         raise Problem(ProblemType.NOT_FOUND, "There is no lead of this id.")
     return lead
@@ -96,8 +96,8 @@ async def move_lead(database: Database, lead_id: str, wanted: LeadState, if_matc
     if not may_move(lead.state, wanted):
         detail = f"A lead that is {lead.state} cannot become {wanted}."
         raise Problem(ProblemType.ILLEGAL_TRANSITION, detail)
-    async with database.transaction() as session:
-        moved = await store.move_lead(session, lead_id, wanted, lead.version if if_match else None)
+    version = lead.version if if_match else None
+    moved = await database.write(partial(store.move_lead, lead_id=lead_id, wanted=wanted, version=version))
     if moved is None:
         # Somebody moved it between our look and our move: judge again by what it is now.
         return await move_lead(database, lead_id, wanted, if_match)
@@ -106,8 +106,7 @@ async def move_lead(database: Database, lead_id: str, wanted: LeadState, if_matc
 
 async def is_kept(database: Database, blob_id: str) -> bool:
     """Whether a lead refers to that blob. Raises `Problem` 503 when the database does not answer."""
-    async with database.reading() as session:
-        return bool(await store.known_paths(session, [blob_id]))
+    return bool(await database.read(partial(store.known_paths, paths=[blob_id])))
 
 
 def etag(lead: Lead) -> str:

@@ -37,7 +37,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     storage = StorageClient(settings.resolved_storage_url, Tokens(settings.resolved_service_secret, SERVICE))
     intake = Intake(
         storage,
-        GroupCommit(database.transaction, store.insert_leads),
+        GroupCommit(database, store.insert_leads),
         is_kept=partial(leads.is_kept, database),
         wake_relay=relay.wake,
         concurrency=settings.upload_concurrency,

@@ -1,9 +1,11 @@
 """The public door: one form, one answer. FastAPI documents the route but does not read its body: `Upload` does."""
 
 import re
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
+from fastapi.routing import APIRoute
 
 from services.api.intake import Accepted, Caller, Intake
 from services.api.leads import LeadView
@@ -50,7 +52,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRouter:
     """`POST /leads`."""
-    router = APIRouter(tags=["intake"])
+    router = APIRouter(tags=["intake"], route_class=_LeanRoute)
     rules = UploadRules(settings.resume_max_bytes, settings.resume_kinds)
     limit = rate(settings.intake_rate)
 
@@ -83,6 +85,14 @@ def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRou
         return _created(accepted)
 
     return router
+
+
+class _LeanRoute(APIRoute):
+    """Hands the request over as it is: the framework would look for parameters that the route reads by itself."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
 
 
 def _created(accepted: Accepted) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 from sqlalchemy import Select, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.api.states import LeadState
@@ -56,7 +56,7 @@ class _Place(BaseModel):
     lead_id: str = Field(pattern=NO_NUL)
 
 
-async def find_page(session: AsyncSession, query: LeadQuery) -> Page:
+def find_page(session: Session, query: LeadQuery) -> Page:
     """One page. Raises `Problem` 422 for a sort or a cursor that is not ours."""
     field, descending = _sort(query.sort)
     column: Any = getattr(Lead, field)
@@ -66,15 +66,15 @@ async def find_page(session: AsyncSession, query: LeadQuery) -> Page:
         last = tuple_(*_decode(query.cursor, query.sort))
         statement = statement.where(place < last if descending else place > last)
     order = [column.desc(), col(Lead.id).desc()] if descending else [column, col(Lead.id)]
-    found = list((await session.execute(statement.order_by(*order).limit(query.limit + 1))).scalars())
+    found = list(session.execute(statement.order_by(*order).limit(query.limit + 1)).scalars())
     leads = found[: query.limit]
     more = len(found) > query.limit
     return Page(leads, _encode(query.sort, getattr(leads[-1], field), leads[-1].id) if more else None)
 
 
-async def count(session: AsyncSession, query: LeadQuery) -> int:
+def count(session: Session, query: LeadQuery) -> int:
     """How many leads match in all."""
-    found = await session.execute(_filtered(select(func.count()).select_from(Lead), query))
+    found = session.execute(_filtered(select(func.count()).select_from(Lead), query))
     return int(found.scalar_one())
 
 

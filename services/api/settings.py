@@ -55,7 +55,7 @@ class ApiSettings(Settings):
     @property
     def resolved_database_url(self) -> str:
         """`LEADS_DATABASE_URL`, or SQLite in the data folder."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'leads.db'}"
+        return self.database_url or f"sqlite:///{self.data_dir / 'leads.db'}"
 
     @property
     def resolved_storage_url(self) -> str:

@@ -22,12 +22,11 @@ async def prepare(settings: ApiSettings) -> FirstLogin | None:
     database = Database(settings.resolved_database_url)
     try:
         await database.migrate(MIGRATIONS)
-        async with database.transaction() as session:
-            if await staff.list_users(session):
-                return None
-            given = settings.admin_password
-            password = given.get_secret_value() if given else secrets.token_urlsafe(12)
-            await staff.add_user(session, settings.admin_email, password, Role.ADMIN)
-            return FirstLogin(settings.admin_email, password)
+        if await database.read(staff.list_users):
+            return None
+        given = settings.admin_password
+        password = given.get_secret_value() if given else secrets.token_urlsafe(12)
+        await staff.add_user(database, settings.admin_email, password, Role.ADMIN)
+        return FirstLogin(settings.admin_email, password)
     finally:
         await database.close()

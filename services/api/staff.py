@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NoReturn
 
 from pwdlib import PasswordHash
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.api.tables import Role, User
@@ -51,8 +52,7 @@ class Staff:
 
     async def sign_in(self, username: str, password: str) -> SignedIn:
         """A token for a right password. Raises `Problem` 401, the same and as slow for an unknown name."""
-        async with self._database.reading() as session:
-            user = await get_user(session, username)
+        user = await self._database.read(partial(get_user, email=username))
         right = await self._passwords.verify(password, user.password_hash if user else None)
         if user is None or user.disabled_at is not None or not right:
             _unauthenticated("The name or the password is wrong.")
@@ -65,8 +65,7 @@ class Staff:
             claims = self._tokens.verify(token)
         except TokenRefused:
             _unauthenticated("The token is missing, expired or not one of ours: sign in again.")
-        async with self._database.reading() as session:
-            user = await get_user(session, claims["sub"])
+        user = await self._database.read(partial(get_user, email=claims["sub"]))
         if user is None or user.disabled_at is not None or user.token_version != claims.get("ver"):
             _unauthenticated("This token is no longer valid: sign in again.")
         return user
@@ -111,39 +110,37 @@ class Passwords:
         return self._hasher.verify(password, password_hash)
 
 
-async def get_user(session: AsyncSession, email: str) -> User | None:
+def get_user(session: Session, email: str) -> User | None:
     """The user of that e-mail address, in whatever case it is typed."""
-    return await session.get(User, email.strip().casefold())
+    return session.get(User, email.strip().casefold())
 
 
-async def list_users(session: AsyncSession) -> Sequence[User]:
+def list_users(session: Session) -> Sequence[User]:
     """All users, in order of their names."""
-    return list((await session.execute(select(User).order_by(col(User.email)))).scalars())
+    return list(session.execute(select(User).order_by(col(User.email))).scalars())
 
 
-async def add_user(session: AsyncSession, email: str, password: str, role: Role) -> User:
+async def add_user(database: Database, email: str, password: str, role: Role) -> None:
     """A new user. Raises `UserError` when there is one of that name, or the password is too short."""
     _check_password(password)
     if "@" not in email.strip()[1:-1]:
         raise UserError(f"{email!r} is not an e-mail address.")
-    if await get_user(session, email) is not None:
-        raise UserError(f"There is already a user {email.strip().casefold()}.")
     user = User(
         email=email.strip().casefold(),
         password_hash=await _hash(password),
         role=role,
         created_at=datetime.now(UTC),
     )
-    session.add(user)
-    return user
+    await database.write(partial(_insert, user=user))
 
 
-async def disable_user(session: AsyncSession, email: str) -> None:
+async def disable_user(database: Database, email: str) -> None:
     """Lock a user out at once: every request asks for the user's row. Raises `UserError` for an unknown one."""
-    await _change(session, email, {"disabled_at": datetime.now(UTC), "token_version": User.token_version + 1})
+    change = {"disabled_at": datetime.now(UTC), "token_version": User.token_version + 1}
+    await database.write(partial(_change, email=email, change=change))
 
 
-async def set_password(session: AsyncSession, email: str, password: str) -> None:
+async def set_password(database: Database, email: str, password: str) -> None:
     """A new password; tokens made before are refused, a disabled user is let in again. Raises `UserError`."""
     _check_password(password)
     change = {
@@ -151,13 +148,18 @@ async def set_password(session: AsyncSession, email: str, password: str) -> None
         "token_version": User.token_version + 1,
         "disabled_at": None,
     }
-    await _change(session, email, change)
+    await database.write(partial(_change, email=email, change=change))
 
 
-async def _change(session: AsyncSession, email: str, change: dict[str, object]) -> None:
+def _insert(session: Session, user: User) -> None:
+    if get_user(session, user.email) is not None:
+        raise UserError(f"There is already a user {user.email}.")
+    session.add(user)
+
+
+def _change(session: Session, email: str, change: dict[str, object]) -> None:
     statement = update(User).where(col(User.email) == email.strip().casefold()).values(**change)
-    found = await session.execute(statement.returning(col(User.email)))
-    if found.first() is None:
+    if session.execute(statement.returning(col(User.email))).first() is None:
         raise UserError(f"There is no user {email.strip().casefold()}.")
 
 

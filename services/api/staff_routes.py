@@ -1,5 +1,6 @@
 """The staff's doors: sign in, find leads, read one, move it on, download its resume."""
 
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
 
@@ -119,9 +120,8 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff) -> API
     async def list_leads(request: Request, response: Response, asked: Annotated[ListParameters, Query()]) -> LeadPage:
         """Leads, newest first unless sorted otherwise, page by page. `Link` names the next page (RFC 8288)."""
         query = asked.query()
-        async with database.reading() as session:
-            page = await search.find_page(session, query)
-            total = await search.count(session, query) if asked.total else None
+        page = await database.read(partial(search.find_page, query=query))
+        total = await database.read(partial(search.count, query=query)) if asked.total else None
         if page.next_cursor:
             response.headers["Link"] = _next_link(request, page.next_cursor)
         views = [LeadView.of(lead) for lead in page.leads]

@@ -20,6 +20,9 @@ CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 4.0
 """How long the storage may take to accept a piece or to answer: with the connect, a caller waits 5 s at most."""
 
+SHORT_MAX_BYTES = 128 * 1024
+"""Up to this size a resume is held until all of it is there."""
+
 TOKEN_SECONDS = 120
 RETRY_AFTER_SECONDS = 5
 LISTED_AT_ONCE = 500
@@ -59,19 +62,28 @@ class StorageClient:
         await self._session.close()
 
     async def put(self, blob_id: str, chunks: AsyncIterator[bytes]) -> StoredBlob:
-        """Stream a blob; returns when it is durable. If `chunks` raises, nothing is kept and its error comes out."""
-        watched = _Watched(chunks)
+        """Keep a blob; returns when it is durable. If `chunks` raises, nothing is kept and its error comes out.
+
+        A short one goes in one piece when all of it is there, which is cheaper for both ends; a long one is streamed.
+        """
+        held = bytearray()
+        async for chunk in chunks:
+            held += chunk
+            if len(held) > SHORT_MAX_BYTES:
+                return await self._put(blob_id, _Watched(bytes(held), chunks))
+        return await self._put(blob_id, bytes(held))
+
+    async def _put(self, blob_id: str, body: "bytes | _Watched") -> StoredBlob:
         try:
-            async with asyncio.timeout(None) as patience:
-                async with self._session.put(
-                    self._blob(blob_id), data=watched.chunks(patience), headers=self._headers()
-                ) as response:
-                    body = await self._expect(response, 201)
+            async with asyncio.timeout(ANSWER_SECONDS) as patience:
+                data = body if isinstance(body, bytes) else body.chunks(patience)
+                async with self._session.put(self._blob(blob_id), data=data, headers=self._headers()) as response:
+                    receipt = await self._expect(response, 201)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if watched.failure is not None:
-                raise watched.failure from None
+            if isinstance(body, _Watched) and body.failure is not None:
+                raise body.failure from None
             raise self._unavailable("put", error) from error
-        return StoredBlob(body["size_bytes"], body["sha256"])
+        return StoredBlob(receipt["size_bytes"], receipt["sha256"])
 
     async def discard(self, blob_id: str) -> None:
         """Remove a blob that no lead will refer to. Never raises: what stays behind is swept later."""
@@ -148,12 +160,15 @@ class _Watched:
     aiohttp reports whatever the chunks raise as a connection error: the true reason is kept here.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, first: bytes, chunks: AsyncIterator[bytes]) -> None:
+        self._first = first
         self._chunks = chunks
         self.failure: Problem | ClientDisconnect | None = None
 
     async def chunks(self, patience: asyncio.Timeout) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
+        yield self._first
+        patience.reschedule(None)
         try:
             async for chunk in self._chunks:
                 patience.reschedule(loop.time() + ANSWER_SECONDS)

@@ -5,21 +5,48 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.api.states import LeadState, origins
 from services.api.tables import IdempotencyKey, Lead
 from shared import outbox
+from shared.database import table_of
 from shared.events import Event
+
+_LEADS = table_of(Lead)
+_INSERT_LEAD = insert(_LEADS).on_conflict_do_nothing().returning(_LEADS.c.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewLead:
+    """The row of a lead that is about to be kept: every column, under its name.
+
+    Not a `Lead`: to make one costs more than to insert it.
+    """
+
+    id: str
+    first_name: str
+    last_name: str
+    email: str
+    email_key: str
+    search_text: str
+    resume_path: str
+    resume_filename: str
+    resume_content_type: str
+    resume_size_bytes: int
+    resume_sha256: str
+    state: LeadState = LeadState.PENDING
+    version: int = 1
+    created_at: datetime
 
 
 @dataclass(frozen=True)
-class NewLead:
+class Submission:
     """A lead about to be kept, with its event, and the key under which its answer is to be found again."""
 
-    lead: Lead
+    lead: NewLead
     event: Event
     answer: str
     """The body of the 201, as JSON."""
@@ -53,32 +80,32 @@ class KeyReused:
 Outcome = Kept | Replayed | Duplicate | KeyReused
 
 
-async def insert_leads(session: AsyncSession, news: Sequence[NewLead]) -> list[Outcome]:
+def insert_leads(session: Session, submissions: Sequence[Submission]) -> list[Outcome]:
     """Keep each lead with its event and key, all in the caller's transaction; one outcome each, in order.
 
     The idempotency key is looked at before the address: a repeated request is no duplicate.
     """
-    answered = await _answers(session, [new.idempotency_key for new in news if new.idempotency_key])
-    fresh = [new for new in news if new.idempotency_key not in answered]
-    kept = await _insert_new(session, [new.lead for new in fresh])
+    answered = _answers(session, [new.idempotency_key for new in submissions if new.idempotency_key])
+    fresh = [new for new in submissions if new.idempotency_key not in answered]
+    kept = _insert_new(session, [new.lead for new in fresh])
     outcomes: list[Outcome] = []
-    for new in news:
+    for new in submissions:
         if new.lead.id in kept:
             outcomes.append(Kept())
             if new.idempotency_key:
                 answered[new.idempotency_key] = _key_of(new)
         else:
             outcomes.append(_refusal(new, answered.get(new.idempotency_key)))
-    await _keep_with(session, [new for new in fresh if new.lead.id in kept])
+    _keep_with(session, [new for new in fresh if new.lead.id in kept])
     return outcomes
 
 
-async def get_lead(session: AsyncSession, lead_id: str) -> Lead | None:
+def get_lead(session: Session, lead_id: str) -> Lead | None:
     """The lead of that id."""
-    return await session.get(Lead, lead_id)
+    return session.get(Lead, lead_id)
 
 
-async def move_lead(session: AsyncSession, lead_id: str, wanted: LeadState, version: int | None) -> Lead | None:
+def move_lead(session: Session, lead_id: str, wanted: LeadState, version: int | None) -> Lead | None:
     """Move the lead if it may move and still has `version`; None when it may not, has moved, or does not exist.
 
     One guarded UPDATE: of two people who move a lead at once, one moves it.
@@ -91,28 +118,28 @@ async def move_lead(session: AsyncSession, lead_id: str, wanted: LeadState, vers
     )
     if version is not None:
         change = change.where(col(Lead.version) == version)
-    return (await session.execute(change)).scalar_one_or_none()
+    return (session.execute(change)).scalar_one_or_none()
 
 
-async def known_paths(session: AsyncSession, paths: Sequence[str]) -> set[str]:
+def known_paths(session: Session, paths: Sequence[str]) -> set[str]:
     """Those of `paths` that a lead refers to."""
-    found = await session.execute(select(col(Lead.resume_path)).where(col(Lead.resume_path).in_(paths)))
+    found = session.execute(select(col(Lead.resume_path)).where(col(Lead.resume_path).in_(paths)))
     return set(found.scalars())
 
 
-async def forget_answers(session: AsyncSession, before: datetime) -> None:
+def forget_answers(session: Session, before: datetime) -> None:
     """Drop idempotency keys that were first used before `before`."""
-    await session.execute(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < before))
+    session.execute(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < before))
 
 
-async def _answers(session: AsyncSession, keys: Sequence[str]) -> dict[str | None, IdempotencyKey]:
+def _answers(session: Session, keys: Sequence[str]) -> dict[str | None, IdempotencyKey]:
     if not keys:
         return {}
-    found = await session.execute(select(IdempotencyKey).where(col(IdempotencyKey.key).in_(keys)))
+    found = session.execute(select(IdempotencyKey).where(col(IdempotencyKey.key).in_(keys)))
     return {answer.key: answer for answer in found.scalars()}
 
 
-def _refusal(new: NewLead, answered: IdempotencyKey | None) -> Outcome:
+def _refusal(new: Submission, answered: IdempotencyKey | None) -> Outcome:
     if answered is None:
         return Duplicate()
     if answered.fingerprint != new.fingerprint:
@@ -120,24 +147,21 @@ def _refusal(new: NewLead, answered: IdempotencyKey | None) -> Outcome:
     return Replayed(answered.answer, answered.lead_id)
 
 
-async def _keep_with(session: AsyncSession, kept: Sequence[NewLead]) -> None:
+def _keep_with(session: Session, kept: Sequence[Submission]) -> None:
     """The rows that make a lead whole: its event, and the answer to its key."""
-    await outbox.add(session, [new.event for new in kept])
+    outbox.add(session, [new.event for new in kept])
     session.add_all([_key_of(new) for new in kept if new.idempotency_key])
 
 
-async def _insert_new(session: AsyncSession, leads: Sequence[Lead]) -> set[str]:
+def _insert_new(session: Session, leads: Sequence[NewLead]) -> set[str]:
     """Insert the leads whose address is new; gives back their ids. The unique index is the judge: no race."""
     if not leads:
         return set()
-    dialect = session.get_bind().dialect.name
-    insert = (postgresql if dialect == "postgresql" else sqlite).insert
-    statement = insert(Lead).on_conflict_do_nothing().returning(col(Lead.id))
-    inserted = await session.execute(statement, [lead.model_dump() for lead in leads])
+    inserted = session.connection().execute(_INSERT_LEAD, [vars(lead) for lead in leads])
     return set(inserted.scalars())
 
 
-def _key_of(new: NewLead) -> IdempotencyKey:
+def _key_of(new: Submission) -> IdempotencyKey:
     return IdempotencyKey(
         key=new.idempotency_key or "",
         fingerprint=new.fingerprint,

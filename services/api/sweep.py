@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -44,9 +45,8 @@ class Sweep:
     async def sweep_once(self) -> int:
         """One round; returns how many orphan blobs were removed. Raises `Problem` when something is away."""
         now = datetime.now(UTC)
-        async with self._database.transaction() as session:
-            await store.forget_answers(session, now - KEYS_KEPT)
-            await outbox.forget_published(session, now - EVENTS_KEPT)
+        await self._database.write(partial(store.forget_answers, before=now - KEYS_KEPT))
+        await self._database.write(partial(outbox.forget_published, before=now - EVENTS_KEPT))
         return await self._sweep_blobs(now - self._grace)
 
     async def _sweep_blobs(self, before: datetime) -> int:
@@ -55,8 +55,7 @@ class Sweep:
         after: str | None = self._begin_after
         while after is not None:
             ids, after = await self._storage.list_stored(before, after)
-            async with self._database.reading() as session:
-                known = await store.known_paths(session, ids)
+            known = await self._database.read(partial(store.known_paths, paths=ids))
             for blob_id in [one for one in ids if one not in known]:
                 await self._storage.discard(blob_id)
                 log.info("orphan blob swept", blob_id=blob_id)

@@ -104,8 +104,7 @@ async def _bus(settings: ApiSettings) -> AsyncIterator[EventBus]:
 async def _outbox(settings: ApiSettings) -> outbox.Backlog:
     database = Database(settings.resolved_database_url)
     try:
-        async with database.reading() as session:
-            return await outbox.backlog(session)
+        return await database.read(outbox.backlog)
     finally:
         await database.close()
 

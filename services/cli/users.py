@@ -60,13 +60,13 @@ def passwd(email: Email, *, password_stdin: FromStdin = False) -> None:
 
 
 async def _add(email: str, password: str, role: Role) -> None:
-    async with _database() as database, database.transaction() as session:
-        await staff.add_user(session, email, password, role)
+    async with _database() as database:
+        await staff.add_user(database, email, password, role)
 
 
 async def _list() -> None:
-    async with _database() as database, database.reading() as session:
-        users = await staff.list_users(session)
+    async with _database() as database:
+        users = await database.read(staff.list_users)
     table = Table("e-mail", "role", "since", "state", box=None)
     for user in users:
         state = f"disabled {user.disabled_at:%Y-%m-%d %H:%M}" if user.disabled_at else "active"
@@ -75,13 +75,13 @@ async def _list() -> None:
 
 
 async def _disable(email: str) -> None:
-    async with _database() as database, database.transaction() as session:
-        await staff.disable_user(session, email)
+    async with _database() as database:
+        await staff.disable_user(database, email)
 
 
 async def _passwd(email: str, password: str) -> None:
-    async with _database() as database, database.transaction() as session:
-        await staff.set_password(session, email, password)
+    async with _database() as database:
+        await staff.set_password(database, email, password)
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ async def _database() -> AsyncIterator[Database]:
 def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
-    except (UserError, Problem) as error:
+    except (UserError, Problem, ValueError) as error:
         sys.stderr.write(f"leads: {error}\n")
         raise typer.Exit(1) from None
 

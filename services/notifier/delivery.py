@@ -61,8 +61,8 @@ class Delivery:
         self._circuit = circuit
         self._composer = composer
         plan = partial(store.plan, prospect_mails_per_day=composer.prospect_mails_per_day)
-        self._plans = GroupCommit(database.transaction, plan)
-        self._moves = GroupCommit(database.transaction, store.move)
+        self._plans = GroupCommit(database, plan)
+        self._moves = GroupCommit(database, store.move)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def deliver(self, event: Event, lead: LeadCreated) -> None:
@@ -80,7 +80,7 @@ class Delivery:
         results = await asyncio.gather(*(self._send(email, lead) for email in unsettled), return_exceptions=True)
         _raise_weightiest([result for result in results if isinstance(result, BaseException)])
 
-    async def _planned(self, event: Event, lead: LeadCreated) -> list[Email]:
+    async def _planned(self, event: Event, lead: LeadCreated) -> Sequence[Email]:
         prospect = _new_email(event, lead, EmailKind.PROSPECT, mailbox_key(lead.email))
         staff = _new_email(event, lead, EmailKind.STAFF, STAFF_MAILBOX)
         with _held_while_database_is_away():

@@ -38,7 +38,8 @@ _ANSWER_MAX_BYTES = 64 * 1024
 _REASON_MAX_CHARACTERS = 300
 _KEPT_FORMAT_CHARACTERS = "\u200c\u200d"  # joiners: Persian spelling and composed emoji need them
 _NAME_BREAKERS = re.compile(r'[;,<>"\\]')
-_ADDRESS = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,255}")
+_ATOM = r"[^\s.@<>()\[\],;:\\\"\x00-\x1f\x7f]+"
+_ADDRESS = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9.-]{{1,255}}")
 _ANYTHING_LIKE_AN_ADDRESS = re.compile(r"\S*[@\uff20]\S*")
 _MESSAGE_ID = re.compile(r"[\w.+=-]{1,200}", re.ASCII)
 

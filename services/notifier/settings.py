@@ -46,7 +46,7 @@ class NotifierSettings(Settings):
     @property
     def resolved_database_url(self) -> str:
         """`LEADS_NOTIFIER_DATABASE_URL`, or SQLite in the data folder."""
-        return self.notifier_database_url or f"sqlite+aiosqlite:///{self.data_dir / 'notifier.db'}"
+        return self.notifier_database_url or f"sqlite:///{self.data_dir / 'notifier.db'}"
 
     @property
     def resolved_mail_url(self) -> str:

@@ -1,17 +1,25 @@
 """Every query about e-mails. Functions take the session of whoever owns the transaction, and many items at once."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.notifier.tables import Email, EmailKind, EmailState
+from shared.database import table_of
 
 CAP_WINDOW = timedelta(days=1)
+
+_EMAILS = table_of(Email)
+_STEP = (
+    update(_EMAILS)
+    .where(_EMAILS.c.id == bindparam("moved_id"), _EMAILS.c.attempts == bindparam("seen_attempts"))
+    .values({name: bindparam(name) for name in ("state", "attempts", "reason", "provider_message_id", "updated_at")})
+)
 
 
 @dataclass(frozen=True)
@@ -25,60 +33,65 @@ class Move:
     provider_message_id: str | None = None
 
 
-async def plan(
-    session: AsyncSession, wanted: Sequence[Sequence[Email]], *, prospect_mails_per_day: int
-) -> list[list[Email]]:
+def plan(session: Session, wanted: Sequence[Sequence[Email]], *, prospect_mails_per_day: int) -> list[Sequence[Email]]:
     """For each event, its e-mails: as they already are, or as wanted if the event is new.
 
     A prospect's e-mail beyond its mailbox's share of the day is dropped. It is counted here, where events take turns:
     a look before would let everything pass that comes at once.
     """
-    dialect = session.get_bind().dialect.name
-    insert = (postgresql if dialect == "postgresql" else sqlite).insert
-    for emails in wanted:
-        await _drop_beyond(session, emails, prospect_mails_per_day)
-        await session.execute(insert(Email).on_conflict_do_nothing(), [email.model_dump() for email in emails])
-    event_ids = [emails[0].event_id for emails in wanted]
-    found = (await session.execute(select(Email).where(col(Email.event_id).in_(event_ids)))).scalars().all()
-    return [[email for email in found if email.event_id == event_id] for event_id in event_ids]
+    known = _known(session, [emails[0].event_id for emails in wanted])
+    new = [email for emails in wanted if emails[0].event_id not in known for email in emails]
+    if new:
+        _drop_beyond(session, [email for email in new if email.kind is EmailKind.PROSPECT], prospect_mails_per_day)
+        session.connection().execute(insert(_EMAILS), [email.model_dump() for email in new])
+    return [known.get(emails[0].event_id, emails) for emails in wanted]
 
 
-async def move(session: AsyncSession, moves: Sequence[Move]) -> list[bool]:
+def move(session: Session, moves: Sequence[Move]) -> list[bool]:
     """Take each step; False where somebody else was there first. `sending` counts as an attempt."""
-    return [await _move(session, one) for one in moves]
+    connection = session.connection()
+    return [connection.execute(_STEP, _values(one)).rowcount == 1 for one in moves]
 
 
-async def _drop_beyond(session: AsyncSession, emails: Sequence[Email], prospect_mails_per_day: int) -> None:
+def _known(session: Session, event_ids: Sequence[str]) -> dict[str, list[Email]]:
+    known: dict[str, list[Email]] = {}
+    for email in session.execute(select(Email).where(col(Email.event_id).in_(event_ids))).scalars():
+        known.setdefault(email.event_id, []).append(email)
+    return known
+
+
+def _drop_beyond(session: Session, emails: Sequence[Email], prospect_mails_per_day: int) -> None:
+    meant = _meant_today(session, {email.mailbox for email in emails})
     for email in emails:
-        if email.kind is EmailKind.PROSPECT:
-            already = await _meant_today(session, email.mailbox)
-            if already >= prospect_mails_per_day:
-                email.state = EmailState.DROPPED
-                email.reason = f"this mailbox got {already} e-mails within a day"
+        if meant[email.mailbox] >= prospect_mails_per_day:
+            email.state = EmailState.DROPPED
+            email.reason = f"this mailbox got {meant[email.mailbox]} e-mails within a day"
+        else:
+            meant[email.mailbox] += 1
 
 
-async def _meant_today(session: AsyncSession, mailbox: str) -> int:
-    """How many e-mails were meant for this mailbox within a day, and not dropped."""
-    counted = select(func.count()).where(
-        col(Email.mailbox) == mailbox,
-        col(Email.kind) == EmailKind.PROSPECT,
-        col(Email.state) != EmailState.DROPPED,
-        col(Email.created_at) > datetime.now(UTC) - CAP_WINDOW,
-    )
-    return int((await session.execute(counted)).scalar_one())
-
-
-async def _move(session: AsyncSession, one: Move) -> bool:
-    step = (
-        update(Email)
-        .where(col(Email.id) == one.email_id, col(Email.attempts) == one.attempts)
-        .values(
-            state=one.state,
-            attempts=one.attempts + (one.state is EmailState.SENDING),
-            reason=one.reason,
-            provider_message_id=one.provider_message_id,
-            updated_at=datetime.now(UTC),
+def _meant_today(session: Session, mailboxes: Collection[str]) -> Counter[str]:
+    """How many e-mails were meant for each of these mailboxes within a day, and not dropped."""
+    counted = (
+        select(col(Email.mailbox), func.count())
+        .where(
+            col(Email.mailbox).in_(mailboxes),
+            col(Email.kind) == EmailKind.PROSPECT,
+            col(Email.state) != EmailState.DROPPED,
+            col(Email.created_at) > datetime.now(UTC) - CAP_WINDOW,
         )
-        .returning(col(Email.id))
+        .group_by(col(Email.mailbox))
     )
-    return (await session.execute(step)).first() is not None
+    return Counter(dict(session.execute(counted).all()))
+
+
+def _values(one: Move) -> dict[str, object]:
+    return {
+        "moved_id": one.email_id,
+        "seen_attempts": one.attempts,
+        "state": one.state,
+        "attempts": one.attempts + (one.state is EmailState.SENDING),
+        "reason": one.reason,
+        "provider_message_id": one.provider_message_id,
+        "updated_at": datetime.now(UTC),
+    }

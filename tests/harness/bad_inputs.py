@@ -215,6 +215,7 @@ def check_answer(row: Row, answer: RawAnswer) -> None:
     if not answer.body and row.name.startswith("HEAD"):
         return
     assert answer.headers["content-type"] == PROBLEM
+    assert answer.headers["x-correlation-id"]
     said = json.loads(answer.body)
     assert said["status"] == answer.status
     assert said["type"].removeprefix(TYPE_PREFIX) in row.types, said

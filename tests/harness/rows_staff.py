@@ -93,19 +93,16 @@ async def staff_token_at_the_storage(ground: Ground) -> RawAnswer:
 
 async def after_disabling(ground: Ground) -> list[RawAnswer]:
     """A user's token right after the user was disabled, after a new password, and for nobody at all."""
-    email, database = "leaver@leads.example", Database(f"sqlite+aiosqlite:///{ground.deployment.data / 'leads.db'}")
+    email, database = "leaver@leads.example", Database(f"sqlite:///{ground.deployment.data / 'leads.db'}")
     try:
-        async with database.transaction() as session:
-            await staff.add_user(session, email, PASSWORD, Role.STAFF)
+        await staff.add_user(database, email, PASSWORD, Role.STAFF)
         token = (await sign_in(ground, email, PASSWORD)).json["access_token"]
         good = await with_token(token)(ground)
         assert isinstance(good, RawAnswer)
         assert good.status == 200
-        async with database.transaction() as session:
-            await staff.disable_user(session, email)
+        await staff.disable_user(database, email)
         refused = [await with_token(token)(ground), await sign_in(ground, email, PASSWORD)]
-        async with database.transaction() as session:
-            await staff.set_password(session, email, PASSWORD + "2")
+        await staff.set_password(database, email, PASSWORD + "2")
         refused += [await with_token(token)(ground), await sign_in(ground, email, PASSWORD)]
         return [one for one in refused if isinstance(one, RawAnswer)]
     finally:

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from services.storage.main import create_app
 from services.storage.settings import StorageSettings
-from shared.server import KEEP_ALIVE_SECONDS, LimitedHttp
+from shared.limited_http import LimitedHttp
+from shared.server import KEEP_ALIVE_SECONDS
 from shared.tokens import SERVICE, Tokens
 
 SECRET = "a-service-secret-of-the-tests-only"

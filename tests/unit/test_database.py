@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -35,17 +36,16 @@ def path(tmp_path) -> Path:
 @pytest.fixture
 async def database(path, monkeypatch):
     monkeypatch.setattr(module, "BUSY_TIMEOUT_SECONDS", BUSY_SECONDS)
-    database = Database(f"sqlite+aiosqlite:///{path}")
-    async with database.transaction() as session:
-        await session.execute(text("CREATE TABLE things (name TEXT PRIMARY KEY)"))
+    database = Database(f"sqlite:///{path}")
+    await database.write(lambda session: session.execute(text("CREATE TABLE things (name TEXT PRIMARY KEY)")))
     yield database
     await database.close()
 
 
-async def insert(session, names) -> list[str]:
+def insert(session, names) -> list[str]:
     """One statement each, so that a bad name fails in the middle of its group."""
     for name in names:
-        await session.execute(text("INSERT INTO things VALUES (:name)"), {"name": name})
+        session.execute(text("INSERT INTO things VALUES (:name)"), {"name": name})
     return [f"kept {name}" for name in names]
 
 
@@ -67,71 +67,75 @@ def write_lock(path: Path):
         other.close()
 
 
+def ask(sql: str):
+    """Work on a database that reads one value."""
+    return lambda session: session.execute(text(sql)).scalar()
+
+
 class Counted:
     """The database's transactions, counted, and stopped before the commit as long as the test wants."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.begun = 0
-        self.may_commit = asyncio.Event()
+        self.may_commit = threading.Event()
         self.may_commit.set()
 
-    @asynccontextmanager
-    async def transaction(self):
+    async def write(self, work):
         self.begun += 1
-        async with self._database.transaction() as session:
-            yield session
-            await self.may_commit.wait()
+
+        def wait_before_the_commit(session):
+            outcome = work(session)
+            assert self.may_commit.wait(5)
+            return outcome
+
+        return await self._database.write(wait_before_the_commit)
 
 
 async def test_a_transaction_that_ended_is_seen_by_others_and_one_that_failed_never_was(database, path):
-    async with database.transaction() as session:
-        await insert(session, ["good"])
+    await database.write(partial(insert, names=["good"]))
 
-    async def fail() -> None:
-        async with database.transaction() as session:
-            await insert(session, ["bad"])
-            raise ZeroDivisionError
+    def fail(session) -> None:
+        insert(session, ["bad"])
+        raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await fail()
+        await database.write(fail)
     assert on_disk(path) == ["good"]
 
 
 async def test_a_commit_is_flushed_to_the_disk_before_it_returns(database):
-    async with database.transaction() as session:
-        assert (await session.execute(text("PRAGMA synchronous"))).scalar() == 2, "FULL"
-        assert (await session.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+    assert await database.write(ask("PRAGMA synchronous")) == 2, "FULL"
+    assert await database.write(ask("PRAGMA journal_mode")) == "wal"
 
 
 async def test_readers_can_write_nothing_and_do_not_wait_for_the_writer(database, path):
     with write_lock(path):
-        async with database.reading() as session:
-            assert (await session.execute(text("SELECT count(*) FROM things"))).scalar() == 0
-            with pytest.raises(OperationalError, match="readonly"):
-                await session.execute(text("DELETE FROM things"))
+        assert await database.read(ask("SELECT count(*) FROM things")) == 0
+        with pytest.raises(Problem) as caught:
+            await database.read(lambda session: session.execute(text("DELETE FROM things")))
+    assert "readonly" in str(caught.value.__cause__)
 
 
-async def test_who_reads_and_then_writes_is_never_told_that_somebody_else_was_first(database):
+async def test_who_reads_and_then_writes_is_never_told_that_somebody_else_was_first(database, path):
     """Without `BEGIN IMMEDIATE` the second of two such transactions fails, however long it would wait."""
 
-    async def count_up() -> None:
-        async with database.transaction() as session:
-            found = (await session.execute(text("SELECT count(*) FROM things"))).scalar()
-            await asyncio.sleep(0.01)
-            await insert(session, [f"thing {found}"])
+    def count_up(session) -> None:
+        found = ask("SELECT count(*) FROM things")(session)
+        time.sleep(0.01)
+        insert(session, [f"thing {found}"])
 
-    await asyncio.gather(*(count_up() for _ in range(5)))
-    async with database.reading() as session:
-        assert (await session.execute(text("SELECT count(DISTINCT name) FROM things"))).scalar() == 5
+    another_process = Database(f"sqlite:///{path}")
+    await asyncio.gather(*(one.write(count_up) for one in (database, another_process) * 3))
+    await another_process.close()
+    assert await database.read(ask("SELECT count(DISTINCT name) FROM things")) == 6
 
 
 async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database, path):
     with write_lock(path):
         began_at = time.monotonic()
         with pytest.raises(Problem) as caught:
-            async with database.transaction() as session:
-                await insert(session, ["never"])
+            await database.write(partial(insert, names=["never"]))
         assert time.monotonic() - began_at < BUSY_SECONDS + 1
     assert caught.value.type is ProblemType.UNAVAILABLE
     assert caught.value.headers["Retry-After"] == "5"
@@ -139,7 +143,7 @@ async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database
 
 
 async def test_outcomes_come_in_the_order_of_the_items_each_to_its_own(database, path):
-    group = GroupCommit(database.transaction, insert)
+    group = GroupCommit(database, insert)
     names = [f"thing {number}" for number in range(150)]
     assert await asyncio.gather(*(group.add(name) for name in names)) == [f"kept {name}" for name in names]
     assert on_disk(path) == names
@@ -149,11 +153,11 @@ async def test_items_that_come_together_share_commits_of_a_bounded_size(database
     counted = Counted(database)
     sizes = []
 
-    async def flush(session, names):
+    def flush(session, names):
         sizes.append(len(names))
-        return await insert(session, names)
+        return insert(session, names)
 
-    group = GroupCommit(counted.transaction, flush)
+    group = GroupCommit(counted, flush)
     await asyncio.gather(*(group.add(f"thing {number}") for number in range(150)))
     assert counted.begun == len(sizes) == 3
     assert max(sizes) == LARGEST_GROUP
@@ -162,7 +166,7 @@ async def test_items_that_come_together_share_commits_of_a_bounded_size(database
 async def test_an_outcome_is_known_only_after_the_commit(database, path):
     counted = Counted(database)
     counted.may_commit.clear()
-    waiting = asyncio.create_task(GroupCommit(counted.transaction, insert).add("thing"))
+    waiting = asyncio.create_task(GroupCommit(counted, insert).add("thing"))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     assert on_disk(path) == []
@@ -172,7 +176,7 @@ async def test_an_outcome_is_known_only_after_the_commit(database, path):
 
 
 async def test_one_bad_item_does_not_refuse_its_neighbours(database, path):
-    group = GroupCommit(database.transaction, insert)
+    group = GroupCommit(database, insert)
     outcomes = await asyncio.gather(*(group.add(name) for name in ("a", "b", "a", "c")), return_exceptions=True)
     assert [outcomes[number] for number in (0, 1, 3)] == ["kept a", "kept b", "kept c"]
     assert isinstance(outcomes[2], IntegrityError)
@@ -180,7 +184,7 @@ async def test_one_bad_item_does_not_refuse_its_neighbours(database, path):
 
 
 async def test_a_waiter_that_goes_away_takes_nobody_with_it(database, path):
-    group = GroupCommit(database.transaction, insert)
+    group = GroupCommit(database, insert)
     first, second, third = (asyncio.create_task(group.add(name)) for name in "abc")
     await asyncio.sleep(0)
     second.cancel()
@@ -191,14 +195,14 @@ async def test_a_waiter_that_goes_away_takes_nobody_with_it(database, path):
 
 async def test_a_commit_that_fails_gives_its_error_to_all_and_keeps_nothing(database, path):
     break_commits(database)
-    group = GroupCommit(database.transaction, insert)
+    group = GroupCommit(database, insert)
     outcomes = await asyncio.gather(*(group.add(name) for name in "ab"), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [Problem, Problem]
     assert on_disk(path) == []
 
 
 async def test_while_the_database_is_locked_nobody_waits_for_the_turns_of_those_before(database, path):
-    group = GroupCommit(database.transaction, insert)
+    group = GroupCommit(database, insert)
     waited = []
 
     async def add(number: int) -> None:
@@ -216,14 +220,13 @@ async def test_while_the_database_is_locked_nobody_waits_for_the_turns_of_those_
 
 async def test_a_lead_whose_commit_failed_is_never_answered_with_201(path, monkeypatch):
     """FastAPI leaves the exit of a `yield` dependency until after the answer: the commit must not live there."""
-    database = Database(f"sqlite+aiosqlite:///{path}")
+    database = Database(f"sqlite:///{path}")
     await database.migrate(MIGRATIONS)
     break_commits(database)
     discarded = []
     app = service(database, discarded)
     status, headers, _ = await post_form(app, "/leads", "ann@example.com")
-    async with database.reading() as session:
-        kept = (await session.execute(text("SELECT count(*) FROM leads"))).scalar()
+    kept = await database.read(ask("SELECT count(*) FROM leads"))
     await database.close()
     assert (status, headers["retry-after"], kept, len(discarded)) == (503, "5", 0, 1)
 
@@ -231,7 +234,7 @@ async def test_a_lead_whose_commit_failed_is_never_answered_with_201(path, monke
 def break_commits(database: Database) -> None:
     """Every COMMIT from now on fails as on a broken disk."""
 
-    @event.listens_for(database._writer.sync_engine, "commit")
+    @event.listens_for(database._writer._engine, "commit")
     def broken(_connection) -> None:
         raise OperationalError("COMMIT", {}, sqlite3.OperationalError("disk I/O error"))
 
@@ -252,7 +255,7 @@ def service(database: Database, discarded: list[str]):
 
     intake = Intake(
         SimpleNamespace(put=put, discard=discard),
-        GroupCommit(database.transaction, store.insert_leads),
+        GroupCommit(database, store.insert_leads),
         is_kept=partial(leads.is_kept, database),
         wake_relay=lambda: None,
         concurrency=1,

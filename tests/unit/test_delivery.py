@@ -60,18 +60,17 @@ class House:
 
     async def emails(self) -> dict[str, tuple[EmailState, int]]:
         """State and attempts of the newest e-mail of each kind."""
-        async with self.database.reading() as session:
-            found = (await session.execute(select(Email).order_by(col(Email.id)))).scalars().all()
+        every = select(Email).order_by(col(Email.id))
+        found = await self.database.read(lambda session: session.execute(every).scalars().all())
         return {email.kind: (email.state, email.attempts) for email in found}
 
     async def found_in_sending(self) -> None:
-        async with self.database.transaction() as session:
-            await session.execute(update(Email).values(state=EmailState.SENDING))
+        await self.database.write(lambda session: session.execute(update(Email).values(state=EmailState.SENDING)))
 
 
 @pytest.fixture
 async def house(tmp_path):
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'notifier.db'}")
+    database = Database(f"sqlite:///{tmp_path / 'notifier.db'}")
     await database.migrate(MIGRATIONS)
     yield House(database)
     await database.close()

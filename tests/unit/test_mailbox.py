@@ -10,7 +10,6 @@ from email.message import EmailMessage as MimeMessage
 from email.policy import default
 from pathlib import Path
 
-import aiofiles.os
 import pytest
 
 from services.notifier import mailbox
@@ -159,10 +158,7 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing_half_written(folder
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    async def full_too(*_: object) -> None:
-        full()
-
-    monkeypatch.setattr(*((os, "fsync", full) if step == "fsync" else (aiofiles.os, "replace", full_too)))
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(MailUnavailable, match=r"LEADS_MAIL_URL.*No space left on device"):
         await transport.send(a_message())
     assert list(folder.iterdir()) == []
@@ -170,18 +166,18 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing_half_written(folder
 
 async def test_a_file_that_is_visible_was_synced_before_and_its_folder_after(folder, transport, monkeypatch):
     steps: list[str] = []
-    fsync, replace = os.fsync, aiofiles.os.replace
+    fsync, replace = os.fsync, os.replace
 
     def noted_fsync(descriptor: int) -> None:
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
 
-    async def noted_replace(*paths: object) -> None:
+    def noted_replace(*paths: str) -> None:
         steps.append("rename")
-        await replace(*paths)
+        replace(*paths)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(aiofiles.os, "replace", noted_replace)
+    monkeypatch.setattr(os, "replace", noted_replace)
     await transport.send(a_message())
     assert steps == ["file", "rename", "folder"]
 

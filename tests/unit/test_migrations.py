@@ -26,7 +26,7 @@ ROOMS = pytest.mark.parametrize(
 
 
 async def migrate(path: Path, migrations: Path) -> None:
-    database = Database(f"sqlite+aiosqlite:///{path}")
+    database = Database(f"sqlite:///{path}")
     try:
         await database.migrate(migrations)
     finally:

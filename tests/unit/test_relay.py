@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,15 +25,14 @@ AWAY = BusUnavailable("RabbitMQ cannot be reached")
 class Fixture:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.database = Database(f"sqlite+aiosqlite:///{path}")
+        self.database = Database(f"sqlite:///{path}")
         self.bus = FakeBus()
         self.relay = Relay(self.database, self.bus)
 
     async def commit(self, count: int = 1, **about: str) -> list[str]:
         """As the intake does it; the ids, oldest first."""
         events = [Event.of(lead_created(), subject="a lead", **about) for _ in range(count)]
-        async with self.database.transaction() as session:
-            await outbox.add(session, events)
+        await self.database.write(partial(outbox.add, events=events))
         return [event.id for event in events]
 
     def marked(self) -> list[str]:
@@ -45,8 +45,7 @@ class Fixture:
 @pytest.fixture
 async def house(tmp_path):
     house = Fixture(tmp_path / "outbox.db")
-    async with house.database._writer.begin() as connection:
-        await connection.run_sync(OutboxEvent.__table__.create)
+    await house.database.write(lambda session: OutboxEvent.__table__.create(session.connection()))
     yield house
     await house.database.close()
 
@@ -173,7 +172,7 @@ async def test_an_event_whose_mark_could_not_be_kept_is_sent_again_with_the_same
     monkeypatch.setattr(relay, "BACK_OFF_SECONDS", (0.01, 0.02))
     monkeypatch.setattr("shared.database.BUSY_TIMEOUT_SECONDS", 0.05)
     ids = await house.commit()
-    await house.database.close()  # the next connection is opened with the short timeout
+    house.database._writer._engine.dispose()  # the next connection is opened with the short timeout
     other = sqlite3.connect(house.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     async with running(house.relay):

@@ -1,0 +1,257 @@
+"""HTTP/1.1 with the limits on receiving that uvicorn itself does not set.
+
+uvicorn waits for ever for the headers of a request (https://github.com/encode/uvicorn/issues/157), puts no bound on
+them or on trailers, and closes while the client still sends, which shows it a reset instead of the answer.
+`LimitedHttp` does none of this, and refuses requests of which two readers might read two things.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import httptools
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from shared.framing import framing_fault
+from shared.ids import new_id
+from shared.observe import CORRELATION_HEADER
+from shared.problems import MEDIA_TYPE, Problem, ProblemType
+from shared.web import HEADERS_MAX_BYTES
+
+HEADERS_DEADLINE_SECONDS = 10.0
+UNFINISHED_HEADERS_MAX_BYTES = 4 * HEADERS_MAX_BYTES
+"""Where a header block without an end is cut off. One with an end and over the limit gets its 431 from the app."""
+
+LINGER_SECONDS = 10.0
+LINGER_MAX_BYTES = 16 * 1024 * 1024
+"""For how long, and how much of, a refused body may still arrive, so that its sender gets to read the answer."""
+
+READ_BYTES = 64 * 1024
+
+log = structlog.get_logger()
+
+
+class _Reading(Enum):
+    """What the next bytes of a connection belong to."""
+
+    NOTHING = "nothing"
+    HEADERS = "headers"
+    BODY = "body"
+
+
+class LimitedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol with a deadline and a bound for all that is not a wanted body."""
+
+    _reading = _Reading.NOTHING
+    _deadline: asyncio.TimerHandle | None = None
+    _idle_bytes = 0
+    """Received since headers ended, or since a piece of a body came."""
+
+    _unwanted_bytes = 0
+    _half_closed = False
+    _lost = False
+    """Whether it is unknown where the next request begins."""
+
+    _fault = "This is not a well-formed HTTP/1.1 request."
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._within(HEADERS_DEADLINE_SECONDS, self._headers_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_unwanted():
+            self._unwanted_bytes += len(data)
+            if self._unwanted_bytes > LINGER_MAX_BYTES:
+                self.transport.close()
+        if self._lost or self.transport.is_closing():
+            return
+        self._idle_bytes += len(data)
+        self._parse(data)
+        if self._idle_bytes > UNFINISHED_HEADERS_MAX_BYTES:
+            self._refuse(Problem(ProblemType.HEADERS_TOO_LARGE, "The request headers do not end."))
+        elif self._deadline is None and self._awaits_headers():
+            self._within(HEADERS_DEADLINE_SECONDS, self._headers_late)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._progress(_Reading.HEADERS)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading is _Reading.HEADERS:  # a trailer is no header (RFC 9110, section 6.5.1)
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_time()
+        self._check_framing()
+        if self.parser.should_upgrade():
+            return
+        super().on_headers_complete()
+        self.cycle.transport = _Door(self)  # type: ignore[assignment]
+        self._progress(_Reading.BODY)
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._progress(_Reading.BODY)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self._progress(_Reading.NOTHING)
+        self._in_time()
+        if self._half_closed:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_unwanted():
+            self._within(LINGER_SECONDS, self.transport.close)
+
+    def close_in_peace(self) -> None:
+        """Close when the client has sent what it is sending, or after a while.
+
+        To close with bytes unread is a reset, which takes the answer out of the client's hands (RFC 9112, section 9.6).
+        """
+        if self._reading is _Reading.NOTHING and not self._lost:
+            self.transport.close()
+        elif not self._half_closed and not self.transport.is_closing():
+            self._half_closed = True
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._within(LINGER_SECONDS, self.transport.close)
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(Problem(ProblemType.MALFORMED_REQUEST, self._fault))
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Stay with HTTP/1.1 (RFC 9110, section 7.8).
+
+        The parser leaves the body of such a request unread, and clients offer HTTP/2 with every first request
+        (Java's HttpClient): so it reads the same headers once more, without the offer.
+        """
+        lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._parse(b"\r\n".join([*lines, b"", rest]))
+
+    def _check_framing(self) -> None:
+        fault = framing_fault(self.parser.get_method(), self.parser.get_http_version(), self.headers)
+        if fault:
+            self._fault = fault
+            raise ValueError(fault)
+
+    def _progress(self, reading: _Reading) -> None:
+        self._reading = reading
+        self._idle_bytes = 0
+
+    def _is_unwanted(self) -> bool:
+        """Whether nobody is going to read what arrives now."""
+        answered = self._reading is _Reading.BODY and self._unanswered is None
+        return answered or self._half_closed or self._lost
+
+    def _awaits_headers(self) -> bool:
+        idle = self._reading is _Reading.NOTHING and self._unanswered is None
+        return idle or self._reading is _Reading.HEADERS
+
+    @property
+    def _unanswered(self) -> RequestResponseCycle | None:
+        """The newest request, unless its answer is complete."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return None if cycle is None or cycle.response_complete else cycle
+
+    def _within(self, seconds: float, otherwise: Callable[[], None]) -> None:
+        self._in_time()
+        self._deadline = self.loop.call_later(seconds, otherwise)
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _headers_late(self) -> None:
+        detail = f"The request headers did not arrive within {HEADERS_DEADLINE_SECONDS:.0f} seconds."
+        self._refuse(Problem(ProblemType.REQUEST_TIMEOUT, detail))
+        if self._half_closed:
+            self.transport.close()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what does not reach the app, and hear no more of it."""
+        self._lost = True
+        self._in_time()
+        request = self._unanswered
+        if request is not None and not request.more_body:
+            request.keep_alive = False  # the fault lies behind a whole request, whose answer becomes the last
+            self.flow.pause_reading()
+            return
+        if self._reading is not _Reading.BODY or (request is not None and not request.response_started):
+            self._write(problem)
+        if request is not None:
+            request.disconnected = True
+            request.message_event.set()
+        self.close_in_peace()
+
+    def _write(self, problem: Problem) -> None:
+        correlation_id = new_id()
+        log.info(
+            "request refused unread",
+            status=int(problem.status),
+            reason=problem.detail,
+            correlation_id=correlation_id,
+        )
+        body = problem.body()
+        head = (
+            f"HTTP/1.1 {problem.status.value} {problem.status.phrase}\r\n"
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            f"{CORRELATION_HEADER.lower()}: {correlation_id}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+
+
+class _Door:
+    """What uvicorn writes an answer to: the connection, except that it closes in peace."""
+
+    def __init__(self, protocol: LimitedHttp) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.close_in_peace()
+
+
+class ShortReads(asyncio.BufferedProtocol):
+    """`LimitedHttp`, fed with little at a time: uvloop else reads 250 KiB at once, which each of many senders holds."""
+
+    _buffer = memoryview(bytearray(READ_BYTES))  # one for all: what was read is copied before the next read
+
+    def __init__(self, **options: Any) -> None:
+        self._http = LimitedHttp(**options)
+        self.connection_lost = self._http.connection_lost  # type: ignore[method-assign]
+        self.pause_writing = self._http.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = self._http.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._http.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._http.data_received(bytes(self._buffer[:nbytes]))
