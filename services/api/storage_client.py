@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -66,12 +67,12 @@ class StorageClient:
 
         A short one goes in one piece when all of it is there, which is cheaper for both ends; a long one is streamed.
         """
-        held = bytearray()
+        held: deque[bytes] = deque()
         async for chunk in chunks:
-            held += chunk
-            if len(held) > SHORT_MAX_BYTES:
-                return await self._put(blob_id, _Watched(bytes(held), chunks))
-        return await self._put(blob_id, bytes(held))
+            held.append(chunk)
+            if sum(map(len, held)) > SHORT_MAX_BYTES:
+                return await self._put(blob_id, _Watched(held, chunks))
+        return await self._put(blob_id, b"".join(held))
 
     async def _put(self, blob_id: str, body: "bytes | _Watched") -> StoredBlob:
         try:
@@ -160,14 +161,15 @@ class _Watched:
     aiohttp reports whatever the chunks raise as a connection error: the true reason is kept here.
     """
 
-    def __init__(self, first: bytes, chunks: AsyncIterator[bytes]) -> None:
-        self._first = first
+    def __init__(self, held: deque[bytes], chunks: AsyncIterator[bytes]) -> None:
+        self._held = held
         self._chunks = chunks
         self.failure: Problem | ClientDisconnect | None = None
 
     async def chunks(self, patience: asyncio.Timeout) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
-        yield self._first
+        while self._held:
+            yield self._held.popleft()
         patience.reschedule(None)
         try:
             async for chunk in self._chunks:
