@@ -11,9 +11,6 @@ from shared.observe import configure_logs
 from shared.server import serve
 from shared.settings import AnySettings, SettingsError, exit_with, load
 
-COLLECT_AFTER = (20_000, 20, 50)
-"""Thresholds of the collector: the default looks for cycles several times in each request, which makes none."""
-
 
 def launch(
     name: str, cls: type[AnySettings], create_app: Callable[[AnySettings], FastAPI], port: Callable[[AnySettings], int]
@@ -29,6 +26,5 @@ def launch(
     # What is loaded by now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
     serve(app, host=settings.host, port=port(settings), setting=f"LEADS_{name.upper()}_PORT")
     sys.exit(0)
