@@ -216,7 +216,9 @@ def _sqlite_url(url: str) -> URL:
     """The URL for our own threads, whichever driver it names. Makes the folder, for its owner alone."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise ValueError("A database URL must be sqlite:////path/to/a/file: other databases are not offered yet.")
+        raise ValueError(
+            "LEADS_DATABASE_URL and its like must be sqlite:////path/to/file: no other database is offered."
+        )
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return parsed.set(drivername="sqlite")
 
