@@ -142,6 +142,13 @@ async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database
     assert on_disk(path) == []
 
 
+@pytest.mark.parametrize("url", ["postgresql+asyncpg://localhost/leads", "sqlite://"])
+def test_a_database_that_is_not_offered_is_refused_in_one_line(url):
+    with pytest.raises(ValueError, match=r"LEADS_DATABASE_URL .*no other database is offered") as caught:
+        Database(url)
+    assert "\n" not in str(caught.value)
+
+
 async def test_outcomes_come_in_the_order_of_the_items_each_to_its_own(database, path):
     group = GroupCommit(database, insert)
     names = [f"thing {number}" for number in range(150)]

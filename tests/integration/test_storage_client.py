@@ -1,0 +1,67 @@
+"""The api's way to the storage: short and long resumes arrive whole, and what breaks off leaves nothing behind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from hashlib import sha256
+
+import pytest
+
+from services.api.storage_client import SHORT_MAX_BYTES, StorageClient, StoredBlob
+from shared.ids import new_id
+from shared.problems import Problem, ProblemType
+from shared.tokens import SERVICE, Tokens
+from tests.harness.storage import SECRET, storage_in
+
+PIECE_BYTES = 16 * 1024
+LENGTHS = [1, SHORT_MAX_BYTES, SHORT_MAX_BYTES + 1, 10 * SHORT_MAX_BYTES]
+
+
+@pytest.fixture
+async def storage(tmp_path):
+    async with storage_in(tmp_path) as storage:
+        yield storage
+
+
+@pytest.fixture
+async def client(storage):
+    async with StorageClient(f"http://127.0.0.1:{storage.port}", Tokens(SECRET, SERVICE)) as client:
+        yield client
+
+
+async def pieces(body: bytes, failure: Exception | None = None) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]
+    if failure is not None:
+        raise failure
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+async def test_a_resume_of_any_length_arrives_as_it_was_sent(storage, client, length):
+    body, blob_id = bytes(range(256)) * (length // 256 + 1), new_id()
+    body = body[:length]
+    assert await client.put(blob_id, pieces(body)) == StoredBlob(length, sha256(body).hexdigest())
+    assert (storage.folder / blob_id).read_bytes() == body
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+async def test_a_form_that_turns_out_bad_at_its_end_is_refused_for_its_own_reason_and_leaves_nothing(
+    storage, client, length
+):
+    refusal = Problem(ProblemType.INVALID_FIELDS, "The last field was at fault.")
+    with pytest.raises(Problem) as caught:
+        await client.put(new_id(), pieces(b"x" * length, refusal))
+    assert caught.value is refusal
+    for _ in range(100):
+        if not storage.unfinished():
+            break
+        await asyncio.sleep(0.02)
+    assert (storage.kept(), storage.unfinished()) == (set(), set())
+
+
+@pytest.mark.parametrize("length", [1, 10 * SHORT_MAX_BYTES])
+async def test_a_storage_that_is_away_is_unavailable_for_a_while(length):
+    async with StorageClient("http://127.0.0.1:1", Tokens(SECRET, SERVICE)) as lost:
+        with pytest.raises(Problem) as caught:
+            await lost.put(new_id(), pieces(b"x" * length))
+    assert caught.value.type is ProblemType.UNAVAILABLE
+    assert caught.value.headers["Retry-After"] == "5"
