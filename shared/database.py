@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 from sqlalchemy import URL, Connection, Engine, Enum, Table, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel
 
@@ -169,18 +169,23 @@ class _Threads:
         _open_sqlite(self._engine, begin=begin, pragmas=pragmas)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="database")
         self._turns = asyncio.Semaphore(count)
+        self._closed = False
 
     async def run(self, work: Callable[[Engine], Result]) -> Result:
         """The result of `work`. Raises what it raises, or `TimeoutError` when no thread becomes free in time."""
         async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
             await self._turns.acquire()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, self._engine)
-        finally:
+        if self._closed:
             self._turns.release()
+            raise TimeoutError("the database is being closed")
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work, self._engine)
+        # The turn ends with the work, not with a caller who goes away before.
+        running.add_done_callback(lambda _: self._turns.release())
+        return await asyncio.shield(running)
 
     def close(self) -> None:
-        """Wait for what runs, and close the connections."""
+        """Wait for what runs, and close the connections. Who still waits for a turn gets a `TimeoutError`."""
+        self._closed = True
         self._threads.shutdown()
         self._engine.dispose()
 
@@ -214,12 +219,18 @@ def _unavailable_when_broken() -> Iterator[None]:
 
 def _sqlite_url(url: str) -> URL:
     """The URL for our own threads, whichever driver it names. Makes the folder, for its owner alone."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = URL.create("unreadable")
+    if parsed.drivername.partition("+")[0] != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise ValueError(
             "LEADS_DATABASE_URL and its like must be sqlite:////path/to/file: no other database is offered."
         )
-    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ValueError(f"LEADS_DATABASE_URL: its folder cannot be made ({error.strerror}).") from None
     return parsed.set(drivername="sqlite")
 
 

@@ -72,6 +72,11 @@ def find_page(session: Session, query: LeadQuery) -> Page:
     return Page(leads, _encode(query.sort, getattr(leads[-1], field), leads[-1].id) if more else None)
 
 
+def find_page_and_total(session: Session, query: LeadQuery, *, counted: bool) -> tuple[Page, int | None]:
+    """One page and, if `counted`, how many match in all, of one snapshot. Raises as `find_page`."""
+    return find_page(session, query), count(session, query) if counted else None
+
+
 def count(session: Session, query: LeadQuery) -> int:
     """How many leads match in all."""
     found = session.execute(_filtered(select(func.count()).select_from(Lead), query))

@@ -26,7 +26,7 @@ async def prepare(settings: ApiSettings) -> FirstLogin | None:
             return None
         given = settings.admin_password
         password = given.get_secret_value() if given else secrets.token_urlsafe(12)
-        await staff.add_user(database, settings.admin_email, password, Role.ADMIN)
-        return FirstLogin(settings.admin_email, password)
+        made = await staff.add_first_user(database, settings.admin_email, password, Role.ADMIN)
+        return FirstLogin(settings.admin_email, password) if made else None
     finally:
         await database.close()

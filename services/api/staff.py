@@ -122,16 +122,24 @@ def list_users(session: Session) -> Sequence[User]:
 
 async def add_user(database: Database, email: str, password: str, role: Role) -> None:
     """A new user. Raises `UserError` when there is one of that name, or the password is too short."""
+    await database.write(partial(_insert, user=await _new_user(email, password, role)))
+
+
+async def add_first_user(database: Database, email: str, password: str, role: Role) -> bool:
+    """A new user, unless there is one already, of whatever name; says whether it was made. Raises `UserError`."""
+    return await database.write(partial(_insert_first, user=await _new_user(email, password, role)))
+
+
+async def _new_user(email: str, password: str, role: Role) -> User:
     _check_password(password)
     if "@" not in email.strip()[1:-1]:
         raise UserError(f"{email!r} is not an e-mail address.")
-    user = User(
+    return User(
         email=email.strip().casefold(),
         password_hash=await _hash(password),
         role=role,
         created_at=datetime.now(UTC),
     )
-    await database.write(partial(_insert, user=user))
 
 
 async def disable_user(database: Database, email: str) -> None:
@@ -155,6 +163,13 @@ def _insert(session: Session, user: User) -> None:
     if get_user(session, user.email) is not None:
         raise UserError(f"There is already a user {user.email}.")
     session.add(user)
+
+
+def _insert_first(session: Session, user: User) -> bool:
+    if list_users(session):
+        return False
+    session.add(user)
+    return True
 
 
 def _change(session: Session, email: str, change: dict[str, object]) -> None:

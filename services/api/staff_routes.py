@@ -120,8 +120,7 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff) -> API
     async def list_leads(request: Request, response: Response, asked: Annotated[ListParameters, Query()]) -> LeadPage:
         """Leads, newest first unless sorted otherwise, page by page. `Link` names the next page (RFC 8288)."""
         query = asked.query()
-        page = await database.read(partial(search.find_page, query=query))
-        total = await database.read(partial(search.count, query=query)) if asked.total else None
+        page, total = await database.read(partial(search.find_page_and_total, query=query, counted=asked.total))
         if page.next_cursor:
             response.headers["Link"] = _next_link(request, page.next_cursor)
         views = [LeadView.of(lead) for lead in page.leads]

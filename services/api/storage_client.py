@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from shared.tokens import Tokens
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 4.0
-"""How long the storage may take to accept a piece or to answer: with the connect, a caller waits 5 s at most."""
+"""How long the storage may take to accept a piece, or to answer."""
 
 SHORT_MAX_BYTES = 128 * 1024
 """Up to this size a resume is held until all of it is there."""
@@ -67,12 +66,12 @@ class StorageClient:
 
         A short one goes in one piece when all of it is there, which is cheaper for both ends; a long one is streamed.
         """
-        held: deque[bytes] = deque()
+        held = bytearray()
         async for chunk in chunks:
-            held.append(chunk)
-            if sum(map(len, held)) > SHORT_MAX_BYTES:
+            held += chunk
+            if len(held) > SHORT_MAX_BYTES:
                 return await self._put(blob_id, _Watched(held, chunks))
-        return await self._put(blob_id, b"".join(held))
+        return await self._put(blob_id, bytes(held))
 
     async def _put(self, blob_id: str, body: "bytes | _Watched") -> StoredBlob:
         try:
@@ -161,15 +160,16 @@ class _Watched:
     aiohttp reports whatever the chunks raise as a connection error: the true reason is kept here.
     """
 
-    def __init__(self, held: deque[bytes], chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, held: bytearray, chunks: AsyncIterator[bytes]) -> None:
         self._held = held
         self._chunks = chunks
         self.failure: Problem | ClientDisconnect | None = None
 
     async def chunks(self, patience: asyncio.Timeout) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
-        while self._held:
-            yield self._held.popleft()
+        held, self._held = bytes(self._held), bytearray()
+        yield held
+        del held
         patience.reschedule(None)
         try:
             async for chunk in self._chunks:

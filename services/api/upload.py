@@ -1,4 +1,4 @@
-"""One upload on its way in: the body is read once, counted and timed while it arrives, never held or spooled."""
+"""One upload on its way in: the body is read once, counted and timed while it arrives, never spooled."""
 
 import asyncio
 import hashlib

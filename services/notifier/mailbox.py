@@ -32,8 +32,9 @@ _MAX_HEADER_CHARACTERS = 200
 _MAX_KIND_CHARACTERS = 40
 _MAX_LINE_BYTES = 998
 _TIME_ORDERED = 7
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _NOT_FOR_FILENAMES = re.compile(r"[^a-z0-9]+")
-_POLICY = compat32.clone(linesep="\r\n", raise_on_defect=True)
+_POLICY = compat32.clone(linesep="\r\n")
 """The library's older policy: the newer one parses each header it is given, which took most of a mail's time."""
 
 _AS_IT_IS, _QUOTED_PRINTABLE = Charset("utf-8"), Charset("utf-8")
@@ -94,15 +95,15 @@ def _with_headers(message: EmailMessage, sender: Sender) -> MIMEMultipart:
     to = [_mailbox("To", display_name(message.to_name or ""), address) for address in message.to]
     mime["To"] = ",\r\n ".join(to)
     if sender.reply_to:
-        mime["Reply-To"] = sender.reply_to
-    mime["Subject"] = Header(plain_line(message.subject, MAX_SUBJECT_CHARACTERS), header_name="Subject").encode()
+        mime["Reply-To"] = _mailbox("Reply-To", "", sender.reply_to)
+    mime["Subject"] = _text("Subject", plain_line(message.subject, MAX_SUBJECT_CHARACTERS))
     mime["Date"] = format_datetime(_made_at(message.id))
     mime["Message-ID"] = f"<{message.id}@{sender.address.rpartition('@')[2]}>"
     mime["X-Leads-Email-Id"] = message.id
     for key, value in message.custom_args.items():
         header = "X-Leads-" + _NOT_FOR_HEADER_NAMES.sub("-", key).title()
         if header not in mime:
-            mime[header] = Header(plain_line(value, _MAX_HEADER_CHARACTERS), header_name=header).encode()
+            mime[header] = _text(header, plain_line(value, _MAX_HEADER_CHARACTERS))
     return mime
 
 
@@ -110,14 +111,24 @@ def _mailbox(header: str, name: str, address: str) -> str:
     """Name and address as one header's text: names outside ASCII as RFC 2047 says, addresses as RFC 6532 does."""
     if not address.isascii():
         address = address.encode().decode("ascii", "surrogateescape")
-    if name.isascii():
+    if _is_plain(name):
         return f'"{name}" <{address}>' if name else address
-    return f"{Header(name, 'utf-8', header_name=header).encode()} <{address}>"
+    return f"{_text(header, name)} <{address}>"
+
+
+def _text(header: str, text: str) -> str:
+    """A header's text; encoded where it is not ASCII (RFC 2047), or where a reader would take it for encoded."""
+    charset = None if _is_plain(text) else "utf-8"
+    return Header(text, charset, header_name=header).encode(linesep="\r\n")
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "=?" not in text
 
 
 def _utf8(body: str) -> Charset:
     """UTF-8, as it is, so that a person can read the file, unless a line is too long for that (RFC 5322, 2.1.1)."""
-    longest_bytes = max((len(line.encode()) for line in body.splitlines()), default=0)
+    longest_bytes = max((len(line.encode()) for line in _LINE_END.split(body)), default=0)
     return _AS_IT_IS if longest_bytes <= _MAX_LINE_BYTES else _QUOTED_PRINTABLE
 
 

@@ -194,6 +194,13 @@ async def test_a_cancelled_publish_leaves_the_bus_usable(rabbit_node: RabbitNode
     await bus.publish([message()])
 
 
+async def publish_on_and_on(bus: RabbitBus) -> None:
+    """A broker tells its connections of an alarm some moments after it was set."""
+    async with asyncio.timeout(ARRIVAL_SECONDS):
+        while True:
+            await bus.publish([message()])
+
+
 async def test_a_broker_without_memory_takes_acknowledgements_and_keeps_failed_events_in_hand(
     rabbit_node: RabbitNode, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,9 +211,7 @@ async def test_a_broker_without_memory_takes_acknowledgements_and_keeps_failed_e
         rabbit_node.evaluate("rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}).")
         try:
             with pytest.raises(PublishFailed):
-                async with asyncio.timeout(ARRIVAL_SECONDS):
-                    while True:  # the broker tells its connections of the alarm some moments after it was set
-                        await bus.publish([message()])
+                await publish_on_and_on(bus)
             await first.ack()
             burying = asyncio.create_task(second.dead_letter("never"))
             await asyncio.sleep(1)

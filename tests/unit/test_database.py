@@ -142,11 +142,37 @@ async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database
     assert on_disk(path) == []
 
 
-@pytest.mark.parametrize("url", ["postgresql+asyncpg://localhost/leads", "sqlite://"])
+@pytest.mark.parametrize(
+    "url", ["postgresql+asyncpg://localhost/leads", "sqlite://", "sqlite:///:memory:", "garbage", ""]
+)
 def test_a_database_that_is_not_offered_is_refused_in_one_line(url):
     with pytest.raises(ValueError, match=r"LEADS_DATABASE_URL .*no other database is offered") as caught:
         Database(url)
     assert "\n" not in str(caught.value)
+
+
+async def test_who_goes_away_does_not_hand_on_a_turn_that_is_still_being_used(database):
+    """The next caller would wait in a queue without an end to it, instead of being told to come back."""
+    done = threading.Event()
+    gone = asyncio.create_task(database.write(lambda _session: done.wait(5)))
+    await asyncio.sleep(0.05)
+    gone.cancel()
+    began_at = time.monotonic()
+    with pytest.raises(Problem):
+        await database.write(ask("SELECT 1"))
+    assert time.monotonic() - began_at < BUSY_SECONDS + 1
+    done.set()
+    assert await database.write(ask("SELECT 1")) == 1
+
+
+async def test_who_waits_for_a_turn_while_the_database_is_closed_is_told_to_come_back(path):
+    database = Database(f"sqlite:///{path}")
+    asked = [asyncio.create_task(database.write(lambda _session: time.sleep(0.1))) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    await database.close()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert outcomes[0] is None
+    assert [type(outcome) for outcome in outcomes[1:]] == [Problem, Problem]
 
 
 async def test_outcomes_come_in_the_order_of_the_items_each_to_its_own(database, path):

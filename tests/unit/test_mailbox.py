@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import stat
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -14,7 +15,7 @@ import pytest
 
 from services.notifier import mailbox
 from services.notifier.email import EmailMessage, MailRejected, MailUnavailable, Sender
-from services.notifier.mailbox import MailboxTransport
+from services.notifier.mailbox import MailboxTransport, as_eml
 from services.notifier.transport import transport_for
 from shared.ids import new_id
 
@@ -192,3 +193,23 @@ async def test_a_file_url_may_hold_spaces(tmp_path):
 async def test_an_address_with_letters_outside_ascii_is_written_as_it_is(folder, transport):
     accepted = await transport.send(a_message(to=("用户@xn--fsqu00a.xn--55qx5d",), to_name=None))
     assert "To: 用户@xn--fsqu00a.xn--55qx5d" in (folder / accepted.message_id).read_text()
+
+
+@pytest.mark.parametrize("address", ["ann@example.com", "jos\u00e9@example.com"])
+@pytest.mark.parametrize(
+    "text",
+    ids=["short", "latin", "chinese", "long"],
+    argvalues=["Ann", "\u00dcn\u00efc\u00f6d\u00e9 " * 12, "\u674e\u96f7" * 40, "long " * 40],
+)
+def test_every_line_ends_as_mail_does_and_is_not_too_long(address, text):
+    content = as_eml(a_message(to=(address,), to_name=text, subject=text), SENDER)
+    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", content)
+    assert max(map(len, content.split(b"\r\n"))) <= 998
+
+
+def test_what_looks_like_an_encoded_word_is_shown_as_it_was_typed():
+    typed = "=?utf-8?q?=0D=0ABcc=3A_x=40evil=2Etest?="
+    mime = message_from_bytes(as_eml(a_message(to_name=typed, subject=typed), SENDER), policy=default)
+    assert mime["subject"] == typed
+    assert mime["to"].addresses[0].display_name == typed
+    assert "Bcc" not in mime
