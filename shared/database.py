@@ -59,12 +59,12 @@ class Database:
         A caller that is cancelled does not know which. Raises what `work` raises, and `Problem(UNAVAILABLE)` when the
         database is locked, full or away.
         """
-        with _unavailable_when_broken():
+        with unavailable_when_broken():
             return await self._writer.run(partial(_in_transaction, work))
 
     async def read(self, work: Callable[[Session], Result]) -> Result:
         """Run `work` on one snapshot. It can write nothing: the connection refuses it. Raises as `write` does."""
-        with _unavailable_when_broken():
+        with unavailable_when_broken():
             return await self._readers.run(partial(_in_snapshot, work))
 
     async def check(self) -> None:
@@ -178,10 +178,16 @@ class _Threads:
         if self._closed:
             self._turns.release()
             raise TimeoutError("the database is being closed")
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work, self._engine)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, self._perform, work)
         # The turn ends with the work, not with a caller who goes away before.
         running.add_done_callback(lambda _: self._turns.release())
         return await asyncio.shield(running)
+
+    def _perform(self, work: Callable[[Engine], Result]) -> Result:
+        try:
+            return work(self._engine)
+        except StopIteration as stop:  # which no future can carry: its caller would wait for ever
+            raise RuntimeError("work on the database ended an iteration that it did not begin") from stop
 
     def close(self) -> None:
         """Wait for what runs, and close the connections. Who still waits for a turn gets a `TimeoutError`."""
@@ -201,7 +207,7 @@ def _in_snapshot(work: Callable[[Session], Result], engine: Engine) -> Result:
 
 
 @contextmanager
-def _unavailable_when_broken() -> Iterator[None]:
+def unavailable_when_broken() -> Iterator[None]:
     """A broken database is nobody's fault who calls: log what it said, tell them to come back."""
     try:
         yield

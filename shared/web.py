@@ -42,10 +42,12 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 log = structlog.get_logger()
 
 
-def create_service(name: str, health: Health, lifespan: Lifespan, **fastapi: Any) -> FastAPI:
-    """A FastAPI app with the front hall that all rooms share. `fastapi` is handed to FastAPI (title, docs, ...)."""
+def create_service(
+    name: str, health: Health, lifespan: Lifespan, *, factory: Callable[..., FastAPI] = FastAPI, **fastapi: Any
+) -> FastAPI:
+    """A FastAPI app with the front hall that all rooms share. `fastapi` is handed to its factory (title, docs, ...)."""
     # Off: a redirect to the path without its last slash would lead to whatever host the caller wrote into `Host`.
-    app = FastAPI(lifespan=lifespan, **{"redirect_slashes": False, **fastapi})
+    app = factory(lifespan=lifespan, **{"redirect_slashes": False, **fastapi})
     app.include_router(health_routes(health))
     app.add_middleware(FrontHall, service=name)
     app.add_exception_handler(Problem, _on_problem)
@@ -199,6 +201,8 @@ async def _on_problem(_request: Request, problem: Exception) -> Response:
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if any(one["type"] == "json_invalid" for one in error.errors()):
+        return problem_response(Problem(ProblemType.MALFORMED_REQUEST, "The body cannot be read as JSON."))
     errors = [FieldError(".".join(str(p) for p in one["loc"][1:]) or "body", str(one["msg"])) for one in error.errors()]
     return problem_response(invalid_fields(*errors))
 

@@ -118,6 +118,14 @@ def clean_email(field: str, raw: bytes) -> EmailAddress:
     return EmailAddress(address=address, key=address.casefold())
 
 
+def email_key(typed: str) -> str:
+    """What an address is compared by. What is no address is compared as it is, and equals none. Never raises."""
+    try:
+        return clean_email("email", typed.encode(errors="replace")).key
+    except FieldInvalid:
+        return typed.strip().casefold()
+
+
 def percent_decoded(text: str) -> str | None:
     """`text` with percent-encoding undone until nothing changes; what is not UTF-8 becomes U+FFFD.
 

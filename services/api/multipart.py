@@ -32,6 +32,9 @@ Cleaned = TypeVar("Cleaned", str, EmailAddress)
 
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_EXTENDED_FILENAME = re.compile(rb'("(?:[^"\\]|\\.)*")|;[ \t]*filename\*[ \t]*=[^;"]*', re.IGNORECASE)
+"""Quoted strings are matched to be kept: what stands in them is no parameter."""
+
 _PARAMETER = re.compile(rb";[ \t]*([^=; \t]+)[ \t]*=")
 _OPENINGS = (b"--", b"\r\n--")
 _PLAIN_TRANSFER = frozenset({b"7bit", b"8bit", b"binary"})
@@ -267,14 +270,20 @@ def _boundary_of(content_type: str | None) -> bytes:
 
 
 def _disposition(headers: dict[bytes, bytes]) -> tuple[str, str | None]:
-    """Name and file name of a part. Extended forms (`name*=`) are refused: two readers might read two names."""
+    """Name and file name of a part.
+
+    Extended forms (`name*=`) are refused, as two readers might read two names. Only a `filename*` that repeats a plain
+    `filename` is passed over: .NET sends both, though RFC 7578, section 4.2, says not to.
+    """
     value = headers.get(b"content-disposition", b"")
-    unquoted = _QUOTED.sub(b"", value)
-    if b"*" in unquoted:
-        raise malformed("a part has an extended parameter, which form data may not have (RFC 7578, section 4.2)")
-    given = [name.lower() for name in _PARAMETER.findall(unquoted)]
+    given = [name.lower() for name in _PARAMETER.findall(_QUOTED.sub(b"", value))]
     if len(given) > len(set(given)):
         raise malformed("a part names its field or its file twice")
+    if b"filename" in given:
+        given = [name for name in given if name != b"filename*"]
+        value = _EXTENDED_FILENAME.sub(rb"\1", value)
+    if any(b"*" in name for name in given):
+        raise malformed("a part has an extended parameter, which form data may not have (RFC 7578, section 4.2)")
     kind, options = parse_options_header(value)
     if kind != b"form-data" or b"name" not in options:
         raise malformed("a part does not say which field it is")

@@ -52,7 +52,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRouter:
     """`POST /leads`."""
-    router = APIRouter(tags=["intake"], route_class=_LeanRoute)
+    router = APIRouter(tags=["intake"], route_class=_UnreadRoute)
     rules = UploadRules(settings.resume_max_bytes, settings.resume_kinds)
     limit = rate(settings.intake_rate)
 
@@ -87,8 +87,11 @@ def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRou
     return router
 
 
-class _LeanRoute(APIRoute):
-    """Hands the request over as it is: the framework would look for parameters that the route reads by itself."""
+class _UnreadRoute(APIRoute):
+    """Hands the request over as it is: the framework would look for parameters that the route reads by itself.
+
+    So a dependency of the router would not be asked.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint

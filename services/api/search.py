@@ -11,6 +11,7 @@ from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from services.api.fields import email_key
 from services.api.states import LeadState
 from services.api.tables import Lead
 from shared.problems import FieldError, Problem, invalid_fields
@@ -92,7 +93,7 @@ def _filtered(statement: Select[Any], query: LeadQuery) -> Select[Any]:
     if query.state is not None:
         statement = statement.where(col(Lead.state) == query.state)
     if query.email is not None:
-        statement = statement.where(col(Lead.email_key) == search_text(query.email.strip()))
+        statement = statement.where(col(Lead.email_key) == email_key(query.email))
     if query.created_after is not None:
         statement = statement.where(col(Lead.created_at) > query.created_after)
     if query.created_before is not None:

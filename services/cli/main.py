@@ -4,6 +4,7 @@ Modules are imported when their command runs: `leads up` must be quick, and nobo
 """
 
 import asyncio
+import os
 import sys
 from importlib import import_module
 
@@ -35,6 +36,7 @@ def build(arguments: list[str]) -> typer.Typer:
 
 def main() -> None:
     """Run the command that the arguments name."""
+    os.umask(0o077)  # whatever a command writes holds people's data
     build(sys.argv[1:])(prog_name="leads")
 
 

@@ -15,7 +15,7 @@ from services.api import staff
 from services.api.settings import MIGRATIONS, ApiSettings
 from services.api.staff import UserError
 from services.api.tables import Role
-from shared.database import Database
+from shared.database import Database, SchemaTooNew, unavailable_when_broken
 from shared.problems import Problem
 from shared.settings import load_or_exit
 
@@ -88,7 +88,8 @@ async def _passwd(email: str, password: str) -> None:
 async def _database() -> AsyncIterator[Database]:
     database = Database(load_or_exit(ApiSettings).resolved_database_url)
     try:
-        await database.migrate(MIGRATIONS)
+        with unavailable_when_broken():
+            await database.migrate(MIGRATIONS)
         yield database
     finally:
         await database.close()
@@ -97,7 +98,7 @@ async def _database() -> AsyncIterator[Database]:
 def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
-    except (UserError, Problem, ValueError) as error:
+    except (UserError, Problem, SchemaTooNew, ValueError) as error:
         sys.stderr.write(f"leads: {error}\n")
         raise typer.Exit(1) from None
 

@@ -121,7 +121,7 @@ MULTIPART_ROWS = [
         Row(28, f"disposition-{number}", disposition(value), {400, 422}, BOTH)
         for number, value in enumerate(
             (
-                _FORM_DATA + "filename=\"a.pdf\"; filename*=utf-8''evil.html",
+                _FORM_DATA + "filename=\"a.pdf\"; filename*0*=utf-8''evil.html",
                 _FORM_DATA + "filename*=utf-8''a.pdf",
                 "form-data; name*=utf-8''resume; filename=\"a.pdf\"",
                 'form-data; name="first_name"; name*=utf-8\'\'resume; filename="a.pdf"',

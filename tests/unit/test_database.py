@@ -175,6 +175,12 @@ async def test_who_waits_for_a_turn_while_the_database_is_closed_is_told_to_come
     assert [type(outcome) for outcome in outcomes[1:]] == [Problem, Problem]
 
 
+async def test_an_iteration_that_ends_where_it_should_not_is_an_error_and_no_silence(database):
+    with pytest.raises(RuntimeError, match="iteration"):
+        async with asyncio.timeout(5):
+            await database.write(lambda _session: next(iter(())))
+
+
 async def test_outcomes_come_in_the_order_of_the_items_each_to_its_own(database, path):
     group = GroupCommit(database, insert)
     names = [f"thing {number}" for number in range(150)]

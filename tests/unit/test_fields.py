@@ -13,6 +13,7 @@ from services.api.fields import (
     FieldInvalid,
     clean_email,
     clean_name,
+    email_key,
     percent_decoded,
 )
 from shared.addresses import mailbox_key
@@ -289,3 +290,15 @@ def _refusal(clean, field, raw):
         clean(field, raw)
     assert refused.value.error.field == field
     return refused.value.error.detail
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [("J\u00f6rg@Ex\u00e4mple.test", "j\u00f6rg@ex\u00e4mple.test"), (" ANN@example.com ", "ann@example.com")],
+)
+def test_an_address_is_looked_for_as_it_is_kept(typed, stored):
+    assert email_key(typed) == clean_email("email", stored.encode()).key
+
+
+def test_what_is_no_address_can_be_looked_for_too():
+    assert email_key(" No address\ud800 ") == "no address\ud800"

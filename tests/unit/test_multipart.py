@@ -235,7 +235,9 @@ def test_half_a_form_is_none(left: int) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        b'form-data; name="resume"; filename="a.pdf"; filename*=utf-8\'\'evil.html',
+        b"form-data; name=\"resume\"; filename*=utf-8''a.pdf",
+        b"form-data; name=\"resume\"; filename=\"a.pdf\"; filename*=utf-8''a.pdf; filename*=utf-8''b.pdf",
+        b'form-data; name="resume"; filename="a.pdf"; filename*0*=utf-8\'\'b.pdf',
         b"form-data; name*=utf-8''resume; filename=\"a.pdf\"",
         b'form-data; name="resume"; filename*0="a"; filename*1=".pdf"',
         b'form-data; name="resume"; filename="a.pdf"; filename="b.exe"',
@@ -259,6 +261,9 @@ def test_a_part_that_can_be_read_in_two_ways_is_not_read(value: bytes) -> None:
         (b'"a;b.pdf"', "a;b.pdf"),
         (b'"a*b.pdf"', "a*b.pdf"),
         (b'"a; filename=b.pdf"', "a; filename=b.pdf"),
+        (b"a.pdf; filename*=utf-8''evil.html", "a.pdf"),
+        (b"\"a.pdf\"; FileName* = utf-8''evil.html", "a.pdf"),
+        (b"\"a; filename*=x.pdf\"; filename*=utf-8''evil.html", "a; filename*=x.pdf"),
         (b'"C:\\\\dir\\\\a.pdf"', "a.pdf"),
         (b'"../../a.pdf"', "a.pdf"),
         (b"a.pdf", "a.pdf"),
