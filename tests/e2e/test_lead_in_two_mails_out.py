@@ -286,6 +286,11 @@ async def test_swagger_answers_and_the_document_tells_how_to_send_a_lead_and_how
     page = await anyone.call("GET", "/docs")
     assert page.status == 200
     assert b"swagger-ui" in page.body
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())
+    assert len(loaded) >= 2
+    for path in loaded:
+        assert path.startswith("/static"), "a page that takes a password loads nothing from elsewhere"
+        assert (await anyone.call("GET", path)).status == 200
     document = (await anyone.call("GET", "/openapi.json")).json
     (form,) = document["paths"]["/leads"]["post"]["requestBody"]["content"].items()
     assert form[0] == "multipart/form-data"
