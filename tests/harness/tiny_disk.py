@@ -19,7 +19,7 @@ def tiny_disks(folders: Sequence[Path]) -> Iterator[str]:
             command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m,mode=0700", "tmpfs", str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                trouble = f"no disk can be mounted here: {done.stderr.strip()}"
+                trouble = f"no disk can be mounted here, run as root to try it: {done.stderr.strip()}"
                 break
             mounted.append(folder)
         yield trouble
