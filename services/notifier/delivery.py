@@ -1,7 +1,9 @@
 """Delivery: two e-mails for each lead, each sent once as far as anybody can know, each with a state that says so.
 
-The state is written before a request leaves and after its answer was read. What is found in `sending` was cut short in
-between: it becomes `uncertain`, visibly, and is sent again. A replayed dead letter tries again what had `failed`.
+The state is written before a request leaves and after its answer was read. `sending` is a lease that whoever sends
+renews: while it runs, another notifier that got the event too lets go of it for a while. What is found in `sending`
+with the lease run out was cut short: it becomes `uncertain`, visibly, and is sent again. A replayed dead letter tries
+again what had `failed`.
 """
 
 import asyncio
@@ -39,6 +41,9 @@ from shared.worker import GiveUp, Hold, Retry
 HOLD_SECONDS = 300.0
 """How long a message is kept in hand while sending is paused: well under RabbitMQ's 30 minutes for an ack."""
 
+LEASE_SECONDS = 10.0
+"""How long a row in `sending` belongs to who wrote it. Short, since after a crash its e-mail waits for so long."""
+
 STAFF_MAILBOX = "staff"
 
 log = structlog.get_logger()
@@ -55,8 +60,17 @@ class Composer:
 class Delivery:
     """Delivers the e-mails of one event at a time, of many events at once."""
 
-    def __init__(self, database: Database, transport: MailTransport, circuit: Circuit, composer: Composer) -> None:
+    def __init__(
+        self,
+        database: Database,
+        transport: MailTransport,
+        circuit: Circuit,
+        composer: Composer,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         self._database = database
+        self._lease_seconds = lease_seconds
         self._transport = transport
         self._circuit = circuit
         self._composer = composer
@@ -93,6 +107,8 @@ class Delivery:
     async def _send(self, email: Email, lead: LeadCreated) -> None:
         """Send one e-mail, waiting out a pause that has nothing to do with it."""
         if email.state is EmailState.SENDING:
+            if _age_seconds(email.updated_at) < self._lease_seconds:
+                raise Hold(f"{email.kind} e-mail: another notifier has it in hand, or had when it was cut short")
             await self._move(email, EmailState.UNCERTAIN, "cut short while it was sent")
         while True:
             try:
@@ -113,13 +129,30 @@ class Delivery:
         try:
             async with self._circuit.attempt(HOLD_SECONDS):
                 await self._move(email, EmailState.SENDING)
-                return await self._transport.send(message)
+                return await self._send_leased(email, message)
         finally:
             CIRCUIT_OPEN.set(self._circuit.state is not CircuitState.CLOSED)
 
+    async def _send_leased(self, email: Email, message: EmailMessage) -> Accepted:
+        """Send, and renew the lease in time for as long as that takes."""
+        sending = asyncio.ensure_future(self._transport.send(message))
+        try:
+            while not (await asyncio.wait({sending}, timeout=self._lease_seconds / 3))[0]:
+                await self._renew(email)
+            return sending.result()
+        finally:
+            sending.cancel()
+
+    async def _renew(self, email: Email) -> None:
+        """Failing to is no reason to cut short what is being sent: the step after it will see who was first."""
+        try:
+            await self._moves.add(Move(email.id, EmailState.SENDING, email.attempts, EmailState.SENDING))
+        except Problem as problem:
+            log.warning("lease not renewed", email_id=email.id, reason=problem.detail)
+
     async def _sent(self, email: Email, lead: LeadCreated, accepted: Accepted) -> None:
         await self._move(email, EmailState.SENT, provider_message_id=accepted.message_id)
-        EMAIL_SECONDS.observe((datetime.now(UTC) - as_utc(lead.created_at)).total_seconds())
+        EMAIL_SECONDS.observe(_age_seconds(lead.created_at))
         log.info("email sent", kind=email.kind, email_id=email.id, lead_id=email.lead_id, attempt=email.attempts)
 
     async def _failed(self, email: Email, error: MailError) -> None:
@@ -140,15 +173,19 @@ class Delivery:
         provider_message_id: str | None = None,
     ) -> None:
         """Write the step down. Raises `Retry` when another consumer has this e-mail in hand."""
-        step = Move(email.id, email.attempts, state, reason, provider_message_id)
+        step = Move(email.id, email.state, email.attempts, state, reason, provider_message_id)
         with _held_while_database_is_away():
             moved = await self._moves.add(step)
         if not moved:
             raise Retry(f"{email.kind} e-mail: another notifier has it in hand")
-        email.attempts += state is EmailState.SENDING
+        email.attempts += step.is_attempt
         email.state = state
         if state is not EmailState.SENDING:
             EMAILS.labels(email.kind, state).inc()
+
+
+def _age_seconds(moment: datetime) -> float:
+    return (datetime.now(UTC) - as_utc(moment)).total_seconds()
 
 
 def _new_email(event: Event, lead: LeadCreated, kind: EmailKind, mailbox: str) -> Email:

@@ -17,20 +17,33 @@ CAP_WINDOW = timedelta(days=1)
 _EMAILS = table_of(Email)
 _STEP = (
     update(_EMAILS)
-    .where(_EMAILS.c.id == bindparam("moved_id"), _EMAILS.c.attempts == bindparam("seen_attempts"))
+    .where(
+        _EMAILS.c.id == bindparam("moved_id"),
+        _EMAILS.c.state == bindparam("seen_state"),
+        _EMAILS.c.attempts == bindparam("seen_attempts"),
+    )
     .values({name: bindparam(name) for name in ("state", "attempts", "reason", "provider_message_id", "updated_at")})
 )
 
 
 @dataclass(frozen=True)
 class Move:
-    """One step of an e-mail: to `state`, if nobody else has taken a step since `attempts` was read."""
+    """One step of an e-mail: to `state`, if nobody else has taken a step since it was seen.
+
+    A step to the state that it is in already renews `updated_at`.
+    """
 
     email_id: str
+    seen_state: EmailState
     attempts: int
     state: EmailState
     reason: str | None = None
     provider_message_id: str | None = None
+
+    @property
+    def is_attempt(self) -> bool:
+        """Whether a request follows it."""
+        return self.state is EmailState.SENDING and self.seen_state is not EmailState.SENDING
 
 
 def plan(session: Session, wanted: Sequence[Sequence[Email]], *, prospect_mails_per_day: int) -> list[Sequence[Email]]:
@@ -48,7 +61,7 @@ def plan(session: Session, wanted: Sequence[Sequence[Email]], *, prospect_mails_
 
 
 def move(session: Session, moves: Sequence[Move]) -> list[bool]:
-    """Take each step; False where somebody else was there first. `sending` counts as an attempt."""
+    """Take each step; False where somebody else was there first."""
     connection = session.connection()
     return [connection.execute(_STEP, _values(one)).rowcount == 1 for one in moves]
 
@@ -88,9 +101,10 @@ def _meant_today(session: Session, mailboxes: Collection[str]) -> Counter[str]:
 def _values(one: Move) -> dict[str, object]:
     return {
         "moved_id": one.email_id,
+        "seen_state": one.seen_state,
         "seen_attempts": one.attempts,
         "state": one.state,
-        "attempts": one.attempts + (one.state is EmailState.SENDING),
+        "attempts": one.attempts + one.is_attempt,
         "reason": one.reason,
         "provider_message_id": one.provider_message_id,
         "updated_at": datetime.now(UTC),

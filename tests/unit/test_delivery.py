@@ -42,6 +42,9 @@ class Transport:
         pass
 
 
+LEASE_SECONDS = 0.3
+
+
 class House:
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -52,7 +55,7 @@ class House:
     def notifier(self) -> Delivery:
         """As after a restart."""
         composer = Composer(composer_of(NotifierSettings(staff_email="staff@example.com")), prospect_mails_per_day=2)
-        return Delivery(self.database, self.transport, self.circuit, composer)
+        return Delivery(self.database, self.transport, self.circuit, composer, lease_seconds=LEASE_SECONDS)
 
     async def deliver(self, created=None) -> None:
         created = created or event()
@@ -128,8 +131,32 @@ async def test_an_email_that_was_cut_short_is_uncertain_and_is_sent_again(house)
     assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENDING, 1))
     house.transport.seconds = 0
     house.delivery = house.notifier()
+    with pytest.raises(Hold, match="another notifier"):
+        await house.deliver(created)
+    await asyncio.sleep(LEASE_SECONDS)
     await house.deliver(created)
     assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENT, 2))
+
+
+async def test_an_event_that_two_notifiers_got_is_sent_by_the_first_however_long_that_takes(house):
+    """RabbitMQ hands it to the second when it lost sight of the first, which goes on sending."""
+    created = event()
+    house.transport.seconds = 3 * LEASE_SECONDS
+    first = asyncio.create_task(house.deliver(created))
+    await house.transport.sending.wait()
+    house.delivery = house.notifier()
+    holds = 0
+    while not first.done():
+        try:
+            await house.deliver(created)
+        except Hold:
+            holds += 1
+        await asyncio.sleep(LEASE_SECONDS / 4)
+    await first
+    await house.deliver(created)
+    assert holds > 4
+    assert sorted(house.transport.sent) == [EmailKind.PROSPECT, EmailKind.STAFF]
+    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENT, 1))
 
 
 async def test_an_answer_that_was_not_read_is_uncertain_until_the_next_attempt(house):
