@@ -1,14 +1,14 @@
 # Leads: the things one does with this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format chaos bench lock clean
+.PHONY: help run test check format compose-test chaos bench lock clean
 
 PYTHON_FILES := shared services tests bench
 IN_VENV := .venv/bin/python
 PYTEST := $(IN_VENV) -m pytest
 
 help: ## List what there is to do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  T=tests/unit make test runs only these; PYTHON=/path/to/python3 chooses the Python of a new .venv.'
 
 run: .venv/.runtime ## Start api, storage and notifier in this terminal; Ctrl-C stops them
@@ -27,6 +27,9 @@ check: .venv/.dev ## Check lint, format, strict types and who imports whom
 format: .venv/.dev ## Rewrite the code in house style
 	.venv/bin/ruff check --fix $(PYTHON_FILES)
 	.venv/bin/ruff format $(PYTHON_FILES)
+
+compose-test: .venv/.dev ## Prove docker-compose.yml on this machine's Docker engine, from nothing and back to nothing
+	@$(PYTEST) $(or $(T),tests/compose)
 
 chaos: .venv/.dev ## Kill, cut and starve everything while leads come in (the long form)
 	@scripts/rabbitmq

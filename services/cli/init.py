@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from services.cli.prepared import is_prepared, remember
 from services.cli.settings import CliSettings
-from shared.settings import SettingsError, exit_with, load, make_secret_file, secret_file
+from shared.settings import Settings, SettingsError, exit_with, load, make_secret_file, secret_file
 
 SECRET_BYTES = 48
 TURN_POLL_SECONDS = 0.05
@@ -70,23 +70,31 @@ def login_line(settings: CliSettings, login: StaffLogin) -> str:
 
 
 async def _make_missing(settings: CliSettings) -> StaffLogin | None:
-    _make_secret(settings, "jwt_secret", settings.jwt_secret)
-    _make_secret(settings, "service_secret", settings.service_secret)
+    make_secret(settings.data_dir, "jwt_secret", settings.jwt_secret)
+    make_secret(settings.data_dir, "service_secret", settings.service_secret)
     if is_prepared(settings):
         return None
-    login = await _prepare(settings)
+    login = await prepare_databases(api_dir=settings.data_dir, notifier_dir=settings.data_dir)
     if settings.is_embedded:
         remember(settings)
     return login
 
 
-def _make_secret(settings: CliSettings, name: str, given: SecretStr | None) -> None:
+def make_secret(data_dir: Path, name: str, given: SecretStr | None) -> str:
+    """The secret `name`: as given, or as kept in `data_dir`, where it is made if it is missing.
+
+    Raises `SettingsError`: a short or unreadable one is said here, once, and not by every room.
+    """
     if given is None:
-        make_secret_file(secret_file(settings.data_dir, name), secrets.token_urlsafe(SECRET_BYTES))
-    settings.secret(name, given)  # a short or unreadable one is said here, once, and not by every room
+        make_secret_file(secret_file(data_dir, name), secrets.token_urlsafe(SECRET_BYTES))
+    return load(Settings, data_dir=data_dir).secret(name, given)
 
 
-async def _prepare(settings: CliSettings) -> StaffLogin | None:
+async def prepare_databases(*, api_dir: Path, notifier_dir: Path) -> StaffLogin | None:
+    """Bring the databases up to date, each in its room's data folder; the staff login if one was made.
+
+    Raises `SettingsError` and `NotPrepared`.
+    """
     # Loaded here: these bring the whole database machinery with them, which a second start does not need.
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -98,8 +106,8 @@ async def _prepare(settings: CliSettings) -> StaffLogin | None:
     from shared.problems import Problem
 
     try:
-        login = await api.prepare(load(ApiSettings, data_dir=settings.data_dir))
-        await notifier.prepare(load(NotifierSettings, data_dir=settings.data_dir))
+        login = await api.prepare(load(ApiSettings, data_dir=api_dir))
+        await notifier.prepare(load(NotifierSettings, data_dir=notifier_dir))
     except (SQLAlchemyError, SchemaTooNew, Problem, OSError) as error:  # OSError: a database server that is away
         reason = str(error).splitlines()[0]
         raise NotPrepared(f"the databases could not be prepared: {reason}") from error

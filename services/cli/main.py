@@ -7,6 +7,8 @@ import asyncio
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -25,7 +27,7 @@ def build(arguments: list[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    commands = {"up": up, "init": init}
+    commands = {"up": up, "init": init, "provision": provision}
     for name, command in commands.items():
         app.command(name)(command)
     if not arguments or arguments[0] not in commands:
@@ -56,3 +58,14 @@ def init() -> None:
     from shared.settings import load_or_exit
 
     raise typer.Exit(asyncio.run(run(load_or_exit(CliSettings))))
+
+
+def provision(
+    volumes: Annotated[Path, typer.Argument(help="The folder that has every room's volume in it.")] = Path("/volumes"),
+) -> None:
+    """As init, where each room has a data folder of its own and RabbitMQ gets its users (docker-compose.yml)."""
+    from services.cli.provision import run
+    from services.cli.settings import CliSettings
+    from shared.settings import load_or_exit
+
+    raise typer.Exit(asyncio.run(run(load_or_exit(CliSettings), volumes)))

@@ -31,7 +31,20 @@ async def facts_at_rest(
         queue = leads_topology(retry_delays_seconds).queue(NOTIFIER_QUEUE)
         while _moving(house.deployment, await bus.stats(queue)) and time.monotonic() < deadline:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        return _collect(house, ledger, await bus.stats(queue))
+        stats = await bus.stats(queue)
+        return facts_now(house, ledger, waiting=_waiting(stats), dead=stats.dead)
+
+
+def facts_now(house: House, ledger: Sequence[Attempt], *, waiting: int, dead: int) -> Facts:
+    """The facts as they are now, with what the queues were found to hold."""
+    return replace(
+        _rows(house.deployment),
+        attempts=tuple(ledger),
+        blobs=_hashes(house.deployment),
+        mails=tuple(_arrived(house)),
+        waiting=waiting,
+        dead=dead,
+    )
 
 
 def _moving(deployment: Deployment, stats: QueueStats) -> bool:
@@ -42,17 +55,6 @@ def _moving(deployment: Deployment, stats: QueueStats) -> bool:
     referred_to = {path for (path,) in rows(api, "SELECT resume_path FROM leads")}
     done = published == events and sent == emails == 2 * events and blobs(deployment) <= referred_to
     return not done or _waiting(stats) > 0
-
-
-def _collect(house: House, ledger: Sequence[Attempt], stats: QueueStats) -> Facts:
-    return replace(
-        _rows(house.deployment),
-        attempts=tuple(ledger),
-        blobs=_hashes(house.deployment),
-        mails=tuple(_arrived(house)),
-        waiting=_waiting(stats),
-        dead=stats.dead,
-    )
 
 
 def _arrived(house: House) -> Iterator[Arrived]:

@@ -58,12 +58,13 @@ class Received:
 class SendGridStandIn:
     """The server. `port=0` takes a free one; `log` keeps a JSON line for each accepted mail."""
 
-    def __init__(self, *, port: int = 0, log: Path | None = None) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, log: Path | None = None) -> None:
         self.received: list[Received] = []
         self.requests = 0
         """All requests to `mail/send`, also those that were refused or dropped."""
         self.peers: set[object] = set()
         """The client's end of each connection that requests came over."""
+        self._host = host
         self._port = port
         self._log_path = log
         self._log: RawIOBase | None = None
@@ -90,7 +91,7 @@ class SendGridStandIn:
         self._behaviour, self._times_left, self._seconds = behaviour, times, seconds
 
     async def start(self) -> Self:
-        """Listen on loopback."""
+        """Listen."""
         self._open_log()
         app = web.Application(client_max_size=MAX_BODY_BYTES + 1)
         app.router.add_post("/v3/mail/send", self._send)
@@ -98,7 +99,7 @@ class SendGridStandIn:
         app.router.add_get("/_received", self._tell_received)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
         return self
@@ -240,11 +241,11 @@ def _drop(request: web.Request, last_words: bytes = b"") -> web.StreamResponse:
     return web.Response()
 
 
-async def _serve(port: int, log: Path | None) -> None:
+async def _serve(host: str, port: int, log: Path | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with SendGridStandIn(port=port, log=log) as stand_in:
+    async with SendGridStandIn(host=host, port=port, log=log) as stand_in:
         print(f"SendGrid stand-in on {stand_in.base_url}", flush=True)
         await stop.wait()
 
@@ -252,10 +253,11 @@ async def _serve(port: int, log: Path | None) -> None:
 def main() -> None:
     """Serve until a signal."""
     parser = argparse.ArgumentParser(description="A stand-in for SendGrid's v3 mail/send.")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8025)
     parser.add_argument("--log", type=Path, default=None)
     chosen = parser.parse_args()
-    asyncio.run(_serve(chosen.port, chosen.log))
+    asyncio.run(_serve(chosen.host, chosen.port, chosen.log))
 
 
 if __name__ == "__main__":

@@ -120,6 +120,6 @@ async def _there(what: str, refused: ChannelAccessRefused) -> AsyncIterator[None
         yield
     except ChannelNotFoundEntity as error:
         raise BusUnavailable(
-            f"The user of LEADS_BROKER_URL lacks a permission at RabbitMQ to declare what is missing, the {what}: start "
+            f"The user of LEADS_BROKER_URL may not declare what is missing at RabbitMQ, the {what}: start "
             f"the notifier, whose user may, or give it to this one (rabbitmqctl set_permissions). It said: {refused}."
         ) from error

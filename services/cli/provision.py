@@ -1,0 +1,78 @@
+"""`leads provision`: a first start where each room has a volume of its own, as in docker-compose.yml.
+
+Every room gets a data folder with those secrets only that it needs; RabbitMQ gets its users. Whatever is there already
+stays. The passwords of RabbitMQ's users exist twice: in the broker URL of their room, and hashed in RabbitMQ's own.
+"""
+
+import secrets
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from services.cli import broker_users
+from services.cli.broker_users import BrokerUser
+from services.cli.init import EXIT_FAILED, NotPrepared, login_line, make_secret, prepare_databases
+from services.cli.settings import CliSettings
+from shared.settings import SettingsError, exit_with, make_secret_file, secret_file
+
+BROKER_HOST = "rabbitmq"
+"""How the rooms find RabbitMQ: the name of its service."""
+
+_READ_BY = {"jwt_secret": ("api",), "service_secret": ("api", "storage")}
+_BROKER_USERS = {"api": broker_users.API, "notifier": broker_users.NOTIFIER, "ops": broker_users.OPS}
+
+
+async def run(settings: CliSettings, volumes: Path) -> int:
+    """The exit status: 0, 1 when a database cannot be used, 78 when a setting or a volume cannot."""
+    try:
+        _provide_secrets(settings, volumes)
+        login = await prepare_databases(api_dir=volumes / "api", notifier_dir=volumes / "notifier")
+    except OSError as error:
+        exit_with(SettingsError(f"the volume at {error.filename or volumes} cannot be used: {error.strerror}."))
+    except SettingsError as error:
+        exit_with(error)
+    except NotPrepared as error:
+        sys.stderr.write(f"leads: {error}\n")
+        return EXIT_FAILED
+    print("Leads is set up.")
+    if login is not None:
+        print(login_line(settings, login))
+    return 0
+
+
+def _provide_secrets(settings: CliSettings, volumes: Path) -> None:
+    """Make whatever is missing. Raises `OSError`, `SettingsError`."""
+    for name, given in (("jwt_secret", settings.jwt_secret), ("service_secret", settings.service_secret)):
+        first, *others = (volumes / room for room in _READ_BY[name])
+        value = make_secret(first, name, given)
+        for other in others:
+            make_secret_file(secret_file(other, name), value)
+    passwords = {user: _broker_password(volumes / room, user) for room, user in _BROKER_USERS.items()}
+    passwords[broker_users.ADMIN] = _kept(volumes / "rabbitmq" / "admin_password")
+    _kept(volumes / "grafana" / "admin_password")
+    _publish(volumes / "rabbitmq" / "definitions.json", broker_users.definitions(passwords))
+
+
+def _broker_password(folder: Path, user: BrokerUser) -> str:
+    """The password in the room's broker URL, which is made where there is none."""
+    file = secret_file(folder, "broker_url")
+    make_secret_file(file, broker_users.url(user, _new_password(), BROKER_HOST))
+    return unquote(urlsplit(file.read_text().strip()).password or "")
+
+
+def _kept(file: Path) -> str:
+    """The password in `file`, which is made where there is none."""
+    make_secret_file(file, _new_password())
+    return file.read_text().strip()
+
+
+def _new_password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _publish(file: Path, text: str) -> None:
+    """For the user of another image to read: it holds hashes, and only the two mount its volume."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(text + "\n")
+    temporary.chmod(0o644)
+    temporary.replace(file)
