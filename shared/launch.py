@@ -1,4 +1,4 @@
-"""How a room becomes a process: settings read, traces and logs set up, app made, served. Alike for all three."""
+"""How a room becomes a process: settings read, logs and traces set up, app made, served. Alike for all three."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from shared.observe import configure_logs
 from shared.server import serve
 from shared.settings import AnySettings, Settings, SettingsError, exit_with, load
-from shared.tracing.spans import log_processors
+from shared.tracing.spans import name_trace
 
 
 def launch(
@@ -20,8 +20,9 @@ def launch(
     os.umask(0o077)  # whatever a room writes holds people's data
     try:
         settings = load(cls)
+        processors = [name_trace] if settings.otlp_endpoint else []
+        configure_logs(name, settings.log_level, settings.log_format, *processors)
         stop_traces = _start_traces(name, settings)
-        configure_logs(name, settings.log_level, settings.log_format, *log_processors())
         app = create_app(settings)
     except (SettingsError, ValueError) as error:
         exit_with(SettingsError(str(error)))

@@ -20,7 +20,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.events import is_correlation_id
-from shared.health import Health, health_routes
+from shared.health import QUIET_PATHS, Health, health_routes
 from shared.ids import new_id
 from shared.metrics import HTTP_REQUEST_SECONDS
 from shared.observe import CORRELATION_HEADER, begin_correlation
@@ -33,9 +33,6 @@ SMALL_BODY_MAX_BYTES = 64 * 1024
 """Limit of every body but an upload's: no JSON that we read is longer."""
 
 BODY_DEADLINE_SECONDS = 60.0
-QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Probes are neither logged nor traced: they would drown what people do."""
-
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

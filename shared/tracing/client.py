@@ -13,9 +13,10 @@ from aiohttp import (
     TraceRequestExceptionParams,
     TraceRequestStartParams,
 )
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import INVALID_SPAN, SpanKind, Tracer
 from yarl import URL
 
+from shared.health import QUIET_PATHS
 from shared.ids import is_id
 from shared.tracing import spans
 
@@ -33,6 +34,9 @@ def client_spans(*, propagate: bool) -> list[TraceConfig]:
 
 def _trace_config(maker: Tracer, *, propagate: bool) -> TraceConfig:
     async def begin(_session: ClientSession, request: SimpleNamespace, params: TraceRequestStartParams) -> None:
+        request.span = INVALID_SPAN
+        if params.url.path in QUIET_PATHS:
+            return
         template = _template(params.url)
         attributes = {**_attributes(params.method, params.url, template), **(request.trace_request_ctx or {})}
         request.span = maker.start_span(f"{params.method} {template}", kind=SpanKind.CLIENT, attributes=attributes)

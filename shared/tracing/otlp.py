@@ -62,7 +62,7 @@ def start(service: str, endpoint: str, headers: str | None) -> Callable[[], None
         flushing.start()
         flushing.join(FLUSH_SECONDS)
         if flushing.is_alive():
-            log.warning("the last traces were not delivered in time", seconds=FLUSH_SECONDS)
+            log.warning("the last traces were not delivered in time", seconds=FLUSH_SECONDS, setting=_SETTING)
 
     return stop
 

@@ -21,7 +21,6 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from structlog.typing import Processor
 
 TRACEPARENT = "traceparent"
 """Header of requests and messages, and attribute of events (https://www.w3.org/TR/trace-context/#traceparent-header)."""
@@ -123,18 +122,14 @@ def traceparent() -> str | None:
     return headers.get(TRACEPARENT)
 
 
-def log_processors() -> list[Processor]:
-    """What puts the current trace on every log line; nothing while tracing is off."""
-    return [] if _Switch.tracer is None else [_name_trace]
+def name_trace(_logger: Any, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: puts the current trace on a log line."""
+    return {**_names(get_current_span().get_span_context()), **record}
 
 
 def named_in(headers: Mapping[str, str]) -> dict[str, str]:
     """The same for a line about a message, of whose trace no span is current."""
     return {} if _Switch.tracer is None else _names(get_current_span(parent_in(headers)).get_span_context())
-
-
-def _name_trace(_logger: Any, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {**_names(get_current_span().get_span_context()), **record}
 
 
 def _names(context: SpanContext) -> dict[str, str]:
