@@ -34,10 +34,10 @@ log = structlog.get_logger()
 def start(service: str, endpoint: str, headers: str | None) -> Callable[[], None]:
     """Turn tracing on; returns what turns it off and sends what is left, within `FLUSH_SECONDS`.
 
-    `endpoint` is the collector's address without a path of its own, `headers` is `name=value,name=value`. Raises
+    `endpoint` is the collector's address, to which the path is added; `headers` is `name=value,name=value`. Raises
     `SettingsError` for what cannot work. The provider is not made the global one: FastAPI would begin to trace, too.
     """
-    _check(endpoint)
+    _check(endpoint, headers or "")
     trouble = _Trouble()
     try:
         exporter = _Exporter(
@@ -51,7 +51,8 @@ def start(service: str, endpoint: str, headers: str | None) -> Callable[[], None
         )
         provider.add_span_processor(BatchSpanProcessor(exporter))
     except ValueError as error:
-        raise SettingsError(f"{_SETTING} is set, and an OTEL_ variable cannot work: {error}.") from None
+        raise SettingsError(f"{_SETTING} is set, and an OTEL_ variable cannot work: {error}") from None
+    trouble.listen()
     turn_on(provider.get_tracer("leads"))
 
     def stop() -> None:
@@ -67,10 +68,13 @@ def start(service: str, endpoint: str, headers: str | None) -> Callable[[], None
     return stop
 
 
-def _check(endpoint: str) -> None:
+def _check(endpoint: str, headers: str) -> None:
     parts = urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(f"{_SETTING} must be the address of a collector, as in http://collector:4318.")
+    if not all("=" in header for header in headers.split(",") if header.strip()):
+        # The library would log what it cannot read, and that may be a key.
+        raise SettingsError("OTEL_EXPORTER_OTLP_HEADERS must be name=value, several of them with commas.")
 
 
 class _Trouble(logging.Handler):
@@ -79,6 +83,9 @@ class _Trouble(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.reason: str | None = None
+
+    def listen(self) -> None:
+        """From now on the library's own lines come here and nowhere else."""
         for name in _NOISY_LOGGERS:
             logger = logging.getLogger(name)
             logger.handlers, logger.propagate = [self], False

@@ -26,6 +26,7 @@ class ServerSpan:
     def __init__(self, span: Span, method: str) -> None:
         self._span = span
         self._method = method
+        self._failed = False
 
     def answered(self, route: str, status: int, **facts: str | int) -> None:
         """How it ended. `facts` are those of its log line, and so are fit to be seen. Status 0: the client was gone.
@@ -40,11 +41,12 @@ class ServerSpan:
             self._span.set_attribute("http.route", route)
         if status:
             self._span.set_attribute("http.response.status_code", status)
-        if status >= _SERVER_ERROR:
+        if status >= _SERVER_ERROR and not self._failed:
             spans.fail(self._span, str(status))
 
     def failed(self, error: BaseException) -> None:
-        """What broke it."""
+        """What broke it, which says more than the status that follows."""
+        self._failed = True
         spans.fail(self._span, spans.error_type(error))
 
 

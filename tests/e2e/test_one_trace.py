@@ -190,18 +190,13 @@ async def test_probes_are_not_traced(traced):
     assert not [span.name for span in traced.collector.spans if "readyz" in span.everything]
 
 
-async def test_the_last_spans_are_delivered_before_a_room_ends(traced):
-    """The rooms are started anew with a delay that none of their spans could wait for."""
-    deployment = traced.house.deployment
-    deployment.environment["OTEL_BSP_SCHEDULE_DELAY"] = "600000"
-    for room in ROOMS:
-        assert await deployment.stop(room) == 0
-        await deployment.restart(room)
-    async with Client(traced.url) as client:
-        answer = await client.post_lead("zaphod.last@example.com", pdf(3000))
-    await wait_for(traced.house.inbox, 2, lead_id=answer.json["id"])
-    for room in reversed(ROOMS):
-        assert await deployment.stop(room) == 0
-    (request,) = [span for span in traced.collector.spans if span.attributes.get("leads.lead_id") == answer.json["id"]]
-    spans = [span for span in traced.collector.spans if span.trace_id == request.trace_id]
-    assert tree(spans, parent_id="") == WHOLE_WAY
+async def test_the_last_spans_are_delivered_before_a_room_ends(tmp_path):
+    async with Collector() as collector:
+        never = {"OTEL_BSP_SCHEDULE_DELAY": "600000"}
+        async with with_sendgrid(tmp_path, {**collector.settings, **never}) as house:
+            async with Client(house.deployment.api_url) as client:
+                answer = await client.post_lead("zaphod.last@example.com", pdf(3000))
+            await wait_for(house.inbox, 2, lead_id=answer.json["id"])
+            for room in reversed(ROOMS):
+                assert await house.deployment.stop(room) == 0
+        assert tree(collector.spans, parent_id="") == WHOLE_WAY

@@ -56,10 +56,15 @@ class Collector:
         await self._runner.cleanup()
 
     @property
-    def settings(self) -> dict[str, str]:
-        """What a deployment needs to send its traces here."""
+    def endpoint(self) -> str:
+        """What `LEADS_OTLP_ENDPOINT` should be."""
         assert self._runner is not None
-        return {"LEADS_OTLP_ENDPOINT": f"http://127.0.0.1:{self._runner.addresses[0][1]}", **AT_ONCE}
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a deployment needs to send its traces here, soon."""
+        return {"LEADS_OTLP_ENDPOINT": self.endpoint, **AT_ONCE}
 
     async def wait_for(self, wanted: Callable[[Seen], bool], count: int, *, seconds: float = 15.0) -> list[Seen]:
         """At least `count` spans of that kind. Fails when they do not come in time."""
