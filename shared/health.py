@@ -14,6 +14,9 @@ CACHE_SECONDS = 1.0
 
 CHECK_TIMEOUT_SECONDS = 2.0
 
+QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Probes are neither logged nor traced: they would drown what people do."""
+
 Check = Callable[[], Awaitable[None]]
 """Returns when the dependency is fine; raises, with a message for ops, when it is not."""
 

@@ -1,4 +1,4 @@
-"""How a room becomes a process: settings read, logs set up, app made, served. Alike for all three."""
+"""How a room becomes a process: settings read, logs and traces set up, app made, served. Alike for all three."""
 
 import gc
 import os
@@ -9,7 +9,8 @@ from fastapi import FastAPI
 
 from shared.observe import configure_logs
 from shared.server import serve
-from shared.settings import AnySettings, SettingsError, exit_with, load
+from shared.settings import AnySettings, Settings, SettingsError, exit_with, load
+from shared.tracing.spans import name_trace
 
 
 def launch(
@@ -19,7 +20,9 @@ def launch(
     os.umask(0o077)  # whatever a room writes holds people's data
     try:
         settings = load(cls)
-        configure_logs(name, settings.log_level, settings.log_format)
+        processors = [name_trace] if settings.otlp_endpoint else []
+        configure_logs(name, settings.log_level, settings.log_format, *processors)
+        stop_traces = _start_traces(name, settings)
         app = create_app(settings)
     except (SettingsError, ValueError) as error:
         exit_with(SettingsError(str(error)))
@@ -27,4 +30,14 @@ def launch(
     gc.collect()
     gc.freeze()
     serve(app, host=settings.host, port=port(settings), setting=f"LEADS_{name.upper()}_PORT")
+    stop_traces()
     sys.exit(0)
+
+
+def _start_traces(name: str, settings: Settings) -> Callable[[], None]:
+    if not settings.otlp_endpoint:
+        return lambda: None
+    from shared.tracing import otlp  # 11 MiB that a room without a collector never needs
+
+    headers = settings.otlp_headers
+    return otlp.start(name, settings.otlp_endpoint, headers.get_secret_value() if headers else None)

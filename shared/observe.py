@@ -29,14 +29,18 @@ _stack_without_values = structlog.processors.ExceptionRenderer(
 """Frames without their local variables: those hold passwords, tokens and addresses."""
 
 
-def configure_logs(service: str, level: str, style: str) -> None:
-    """Route our own logs and those of every library to stdout in one style (`json`, `pretty`, or `auto`)."""
+def configure_logs(service: str, level: str, style: str, *more: Processor) -> None:
+    """Route our own logs and those of every library to stdout in one style (`json`, `pretty`, or `auto`).
+
+    `more` may add to each record.
+    """
     number = logging.getLevelNamesMapping()[level]
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(service),
+        *more,
     ]
     pretty = style == "pretty" or (style == "auto" and sys.stdout.isatty())
     render: list[Processor] = _pretty() if pretty else _json()

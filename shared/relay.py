@@ -6,6 +6,7 @@ know; nothing is ever marked on hope.
 
 import asyncio
 import random
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -15,6 +16,8 @@ from shared.bus.protocol import BusUnavailable, EventBus, Message, PublishFailed
 from shared.database import Database
 from shared.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED, PUBLISH_FAILURES
 from shared.problems import Problem
+from shared.tracing.messages import publishing
+from shared.tracing.spans import named_in
 
 BATCH = 200
 """Most events in flight at once: enough to hide the round trip, few enough to send again without a thought."""
@@ -65,14 +68,15 @@ class Relay:
 
     async def drain_once(self) -> int:
         """Publish and mark one batch; returns how many. Raises `BusUnavailable` after marking what was confirmed."""
-        messages = await self._database.read(partial(outbox.unpublished, limit=BATCH))
+        messages: Sequence[Message] = await self._database.read(partial(outbox.unpublished, limit=BATCH))
         if not messages:
             return 0
         if not self._opened:
             await self._bus.open()
             self._opened = True
         try:
-            await self._bus.publish(messages)
+            with publishing(self._bus.system, messages) as messages:
+                await self._bus.publish(messages)
         except PublishFailed as error:
             self._opened = False  # the next try declares again what the broker may have lost
             await self._mark([message for message in messages if message.id in error.confirmed])
@@ -91,14 +95,18 @@ class Relay:
         if self.trouble:
             raise RuntimeError(f"events wait in the outbox: {self.trouble}")
 
-    async def _mark(self, messages: list[Message]) -> None:
+    async def _mark(self, messages: Sequence[Message]) -> None:
         if not messages:
             return
         await self._database.write(partial(outbox.mark_published, ids=[message.id for message in messages]))
         for message in messages:
             EVENTS_PUBLISHED.labels(message.routing_key).inc()
             log.info(
-                "event published", type=message.routing_key, event_id=message.id, correlation_id=message.correlation_id
+                "event published",
+                type=message.routing_key,
+                event_id=message.id,
+                correlation_id=message.correlation_id,
+                **named_in(message.headers),
             )
 
     async def _sleep(self, gather_seconds: float) -> None:

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     log_format: str = Field(default="auto", pattern="^(auto|json|pretty)$")
     retry_delays_seconds: tuple[float, ...] = DEFAULT_RETRY_DELAYS_SECONDS
     admin_email: str = "admin@leads.example"
+    otlp_endpoint: str = ""
+    otlp_headers: SecretStr | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_HEADERS")
 
     @classmethod
     def settings_customise_sources(

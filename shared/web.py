@@ -20,11 +20,12 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.events import is_correlation_id
-from shared.health import Health, health_routes
+from shared.health import QUIET_PATHS, Health, health_routes
 from shared.ids import new_id
 from shared.metrics import HTTP_REQUEST_SECONDS
 from shared.observe import CORRELATION_HEADER, begin_correlation
 from shared.problems import MEDIA_TYPE, FieldError, Problem, ProblemType, invalid_fields
+from shared.tracing.server import NO_ROUTE, NOT_SERVING, ServerSpan, serving
 
 HEADERS_MAX_BYTES = 16 * 1024
 HEADERS_MAX_COUNT = 100
@@ -32,12 +33,12 @@ SMALL_BODY_MAX_BYTES = 64 * 1024
 """Limit of every body but an upload's: no JSON that we read is longer."""
 
 BODY_DEADLINE_SECONDS = 60.0
-QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Probes are not logged: they would drown what people do."""
-
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+_NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own: its spans hold whole queries, and the staff search for addresses (docs/decisions/0016)."""
 
 log = structlog.get_logger()
 
@@ -47,7 +48,7 @@ def create_service(
 ) -> FastAPI:
     """A FastAPI app with the front hall that all rooms share. `fastapi` is handed to its factory (title, docs, ...)."""
     # Off: a redirect to the path without its last slash would lead to whatever host the caller wrote into `Host`.
-    app = factory(lifespan=lifespan, **{"redirect_slashes": False, **fastapi})
+    app = factory(lifespan=lifespan, **{"redirect_slashes": False, "telemetry": _NO_TELEMETRY, **fastapi})
     app.include_router(health_routes(health))
     app.add_middleware(FrontHall, service=name)
     app.add_exception_handler(Problem, _on_problem)
@@ -72,7 +73,10 @@ class FrontHall:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = _read_head_as_get(scope)
+        with NOT_SERVING if scope["path"] in QUIET_PATHS else serving(scope) as span:
+            await self._serve(_read_head_as_get(scope), receive, send, span)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, span: ServerSpan) -> None:
         started = time.perf_counter()
         answer = _Answer(scope, send)
         begin_correlation(answer.correlation_id)
@@ -82,17 +86,19 @@ class FrontHall:
                 await self._app(scope, _limited(scope, receive), answer.send)
             else:
                 await problem_response(problem)(scope, receive, answer.send)
-        except ClientDisconnect:
-            pass  # nobody is left to answer; the record below says so
-        except Exception:
+        except ClientDisconnect as error:
+            span.failed(error)  # nobody is left to answer; the record below says so
+        except Exception as error:
+            span.failed(error)
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if answer.status == 0:
                 await problem_response(_internal_error())(scope, receive, answer.send)
         finally:
-            self._record(scope, answer.status, time.perf_counter() - started)
+            self._record(scope, answer, time.perf_counter() - started, span)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+    def _record(self, scope: Scope, answer: "_Answer", seconds: float, span: ServerSpan) -> None:
+        route, status = getattr(scope.get("route"), "path", NO_ROUTE), answer.status
+        facts = scope["state"].get("log", {})
         HTTP_REQUEST_SECONDS.labels(self._service, scope["method"], route, str(status)).observe(seconds)
         if scope["path"] not in QUIET_PATHS:
             log.info(
@@ -101,8 +107,9 @@ class FrontHall:
                 route=route,
                 status=status or "client gone",
                 ms=round(seconds * 1000, 1),
-                **scope["state"].get("log", {}),
+                **facts,
             )
+        span.answered(route, status, correlation_id=answer.correlation_id, **facts)
 
 
 class _Answer:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
+from opentelemetry.trace import Span
 from pydantic import ValidationError
 
 from shared.bus.protocol import BusUnavailable, Delivery, EventBus
@@ -19,6 +20,8 @@ from shared.events import Event, EventData, UnknownEventType
 from shared.metrics import EVENTS_HANDLED
 from shared.observe import begin_correlation
 from shared.topology import Queue
+from shared.tracing.messages import processing
+from shared.tracing.spans import failing
 
 STOP_GRACE_SECONDS = 8.0
 """How long work in hand may take to finish after a stop; what does not is delivered again elsewhere."""
@@ -130,16 +133,19 @@ class Worker:
     async def _handle(self, delivery: Delivery) -> None:
         message = delivery.message
         begin_correlation(message.correlation_id or message.id, event_id=message.id)
-        try:
-            outcome = await self._settle(delivery)
-        except BusUnavailable as error:
-            log.warning("not settled, the bus will deliver it again", reason=str(error))
-            return
+        with processing(self._bus.system, self._queue.name, delivery) as span:
+            try:
+                outcome = await self._settle(delivery, span)
+            except BusUnavailable as error:
+                log.warning("not settled, the bus will deliver it again", reason=str(error))
+                return
+            span.set_attribute("leads.outcome", outcome)
         EVENTS_HANDLED.labels(self._queue.name, outcome).inc()
 
-    async def _settle(self, delivery: Delivery) -> str:
+    async def _settle(self, delivery: Delivery, span: Span) -> str:
         try:
-            await self._dispatch(delivery)
+            with failing(span):
+                await self._dispatch(delivery)
         except GiveUp as error:
             return await self._dead_letter(delivery, str(error))
         except Hold as error:

@@ -23,6 +23,7 @@ from shared.events import Event, LeadCreated, ResumeFacts
 from shared.ids import new_id
 from shared.metrics import LEADS_ACCEPTED
 from shared.problems import Problem, ProblemType
+from shared.tracing.spans import step
 
 RETRY_AFTER_SECONDS = 5
 
@@ -75,7 +76,8 @@ class Intake:
             if (stored.size_bytes, stored.sha256) != (upload.size_bytes, upload.sha256):
                 raise _damaged_on_the_way()
             new = _submission(upload, blob_id, caller)
-            outcome = await self._leads.add(new)
+            with step("commit lead and event"):
+                outcome = await self._leads.add(new)
         except Problem:
             await self._discard_unless_kept(blob_id)
             raise

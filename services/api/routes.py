@@ -16,6 +16,7 @@ from services.api.upload import Upload, keep_connection
 from shared.metrics import LEADS_REFUSED
 from shared.observe import correlation_id
 from shared.problems import MEDIA_TYPE, FieldError, Problem, invalid_fields
+from shared.tracing.spans import TRACEPARENT, traceparent
 
 IDEMPOTENCY_KEY_MAX = 255
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -110,9 +111,14 @@ def _caller(request: Request) -> Caller:
     if len(keys) > 1 or (keys and not _KEY.fullmatch(keys[0])):
         detail = f"Use one key of 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters, such as a UUID."
         raise invalid_fields(FieldError("Idempotency-Key", detail))
-    traceparent = request.headers.get("traceparent", "")
     return Caller(
         idempotency_key=keys[0] if keys else None,
         correlation_id=correlation_id(),
-        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+        traceparent=traceparent() or _traceparent(request),
     )
+
+
+def _traceparent(request: Request) -> str | None:
+    """The caller's, handed on as it is while we make no spans of our own."""
+    given = request.headers.get(TRACEPARENT, "")
+    return given if _TRACEPARENT.fullmatch(given) else None

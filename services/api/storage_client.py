@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from shared.observe import CORRELATION_HEADER, correlation_id
 from shared.problems import Problem, ProblemType
 from shared.tokens import Tokens
+from shared.tracing.client import client_spans
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 4.0
@@ -55,6 +56,7 @@ class StorageClient:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
+            trace_configs=client_spans(propagate=True),
         )
         return self
 

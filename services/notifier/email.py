@@ -149,7 +149,8 @@ async def send_email(message: EmailMessage, *, sender: Sender, session: aiohttp.
         raise MailRejected("The address is not one that e-mail can be sent to through SendGrid.")
     body = _Body(json.dumps(payload(message, sender)).encode(), content_type="application/json")
     try:
-        async with session.post(SEND_PATH, data=body, allow_redirects=False) as response:
+        ids = {f"leads.{EMAIL_ID_ARG}": message.id}
+        async with session.post(SEND_PATH, data=body, allow_redirects=False, trace_request_ctx=ids) as response:
             return await _read(response)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         detail = without_addresses(f"{type(error).__name__} {error}")

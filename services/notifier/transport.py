@@ -9,6 +9,7 @@ import aiohttp
 
 from services.notifier.email import Accepted, EmailMessage, MailTransport, Sender, send_email
 from services.notifier.mailbox import MailboxTransport
+from shared.tracing.client import client_spans
 
 DEFAULT_SENDGRID_BASE_URL = "https://api.sendgrid.com"
 """Elsewhere: https://api.eu.sendgrid.com for subusers of the EU region, or a stand-in."""
@@ -78,6 +79,7 @@ class SendGridTransport:
                     sock_connect=self._timeouts.connect_seconds,
                     sock_read=self._timeouts.read_seconds,
                 ),
+                trace_configs=client_spans(propagate=False),  # SendGrid has no use for our traces
             )
         return self._session
 

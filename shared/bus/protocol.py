@@ -99,6 +99,9 @@ class EventBus(Protocol):
     raises `BusUnavailable` when the broker is away; a publisher calls again, a consumer reconnects by itself.
     """
 
+    system: str
+    """What carries it, as traces name it (`messaging.system`)."""
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...

@@ -12,6 +12,8 @@ from shared.topology import Queue
 class FakeBus:
     """Takes what is published, in batches; hands out what is put into `arriving`, and ends with a None there."""
 
+    system = "fake"
+
     def __init__(self) -> None:
         self.batches: list[list[Message]] = []
         self.openings = 0

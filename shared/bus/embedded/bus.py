@@ -31,6 +31,8 @@ class EmbeddedBus:
     Every verb raises `BusUnavailable` with one line for the operator. Processes may use different leases.
     """
 
+    system = "sqlite"
+
     def __init__(
         self, path: Path, topology: Topology, *, client_name: str, lease_seconds: float = LEASE_SECONDS
     ) -> None:

@@ -28,6 +28,8 @@ class RabbitBus:
     (https://www.rabbitmq.com/docs/alarms).
     """
 
+    system = "rabbitmq"
+
     def __init__(self, url: str, topology: Topology, *, client_name: str) -> None:
         """Raises `ValueError` when `url` is not an amqp:// or amqps:// one; connects to nothing."""
         check_url(url)
