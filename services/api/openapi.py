@@ -5,6 +5,7 @@ it. `make contracts` writes the same document to `docs/openapi.json`.
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
 from typing import Any, Final
 
@@ -146,9 +147,9 @@ def _refusal(problems: list[ProblemType]) -> Part:
 
 def _document(app: FastAPI) -> Part:
     if app.openapi_schema is None:
-        document = FastAPI.openapi(app)
+        document = deepcopy(FastAPI.openapi(app))  # some of it belongs to the routes
         _complete(document)
-    assert app.openapi_schema is not None
+        app.openapi_schema = document
     return app.openapi_schema
 
 

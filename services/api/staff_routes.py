@@ -84,16 +84,20 @@ class PublicKeys(BaseModel):
     keys: list[dict[str, str]]
 
 
+_BINARY = {"type": "string", "format": "binary"}
 _FILE_HEADERS = ("Accept-Ranges", "Content-Disposition", "ETag")
 _FILE: dict[str, Any] = {
-    "content": {kind.content_type: {"schema": {"type": "string", "format": "binary"}} for kind in ResumeKind}
+    "content": {
+        kind.content_type: {"schema": {"type": "string"} if kind is ResumeKind.TXT else _BINARY} for kind in ResumeKind
+    }
 }
 
 LOGIN_SCHEMA: dict[str, Any] = {
     "required": True,
     "content": {
-        kind: {"schema": Credentials.model_json_schema()}
-        for kind in ("application/x-www-form-urlencoded", "application/json")
+        # Two names for the same: a generated client goes by the class of what it is given.
+        "application/x-www-form-urlencoded": {"schema": Credentials.model_json_schema() | {"title": "CredentialsForm"}},
+        "application/json": {"schema": Credentials.model_json_schema()},
     },
 }
 
