@@ -16,7 +16,7 @@ DETAILS: Final[Mapping[ProblemType, str]] = {
     ProblemType.REQUEST_TIMEOUT: "The request headers did not arrive within 10 seconds.",
     ProblemType.ILLEGAL_TRANSITION: "A lead that is REACHED_OUT cannot become PENDING.",
     ProblemType.PRECONDITION_FAILED: "Somebody changed this lead after you read it: read it again.",
-    ProblemType.BODY_TOO_LARGE: "This request may hold at most 64 KiB.",
+    ProblemType.BODY_TOO_LARGE: "The resume may have at most 5 MiB.",
     ProblemType.UNSUPPORTED_MEDIA_TYPE: (
         "Send the form as multipart/form-data with first_name, last_name, email and the file resume."
     ),
