@@ -1,6 +1,7 @@
 """Programs that are not ours and that the contract tests run: validators, a consumer, a generator of clients."""
 
 import asyncio
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,8 +17,8 @@ CLIENT = ROOT / ".venv" / "client"
 
 
 def node_is_here() -> bool:
-    """Whether what `package-lock.json` lists has been installed."""
-    return (NODE / "node_modules" / ".package-lock.json").exists()
+    """Whether there is Node.js, with what `package-lock.json` lists."""
+    return shutil.which("node") is not None and (NODE / "node_modules" / ".package-lock.json").exists()
 
 
 def client_generator_is_here() -> bool:
