@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.bus.rabbitmq.messages import ATTEMPT_HEADER, REASON_HEADER
 from shared.bus.rabbitmq.topology import work_arguments
-from shared.events import EVENT_TYPES, MEDIA_TYPE, Event, EventData
+from shared.events import EVENT_TYPES, MEDIA_TYPE, TRACEPARENT, Event, EventData
 from shared.topology import Queue, leads_topology
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "contract" / "golden"
@@ -27,7 +27,7 @@ _HEADERS: Part = {
         "traceparent": {
             "type": "string",
             "description": "W3C trace context, as the caller of the api sent it; left out when there was none.",
-            "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+            "pattern": f"^{TRACEPARENT}$",
         },
         ATTEMPT_HEADER: {
             "type": "integer",

@@ -12,6 +12,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from services.api.examples import ANSWERS, DETAILS, FIELD_ERRORS
+from shared.events import CORRELATION_ID
 from shared.observe import CORRELATION_HEADER
 from shared.problems import MEDIA_TYPE, TABLE, TYPE_PREFIX, FieldError, Problem, ProblemType
 
@@ -103,7 +104,7 @@ _CORRELATION_PARAMETER: Final[Part] = {
     "in": "header",
     "required": False,
     "description": "A name for this request, to be found again in answer, logs and event.",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    "schema": {"type": "string", "pattern": f"^{CORRELATION_ID}$"},
 }
 
 
@@ -200,9 +201,9 @@ def _complete_parameters(operation: Part) -> None:
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
         schema = parameter["schema"]
-        if "anyOf" in schema:  # `None` is Python's word for a parameter that is left out: nobody can send null here
-            (kind,) = (kind for kind in schema.pop("anyOf") if kind != {"type": "null"})
-            parameter["schema"] = {**schema, **kind}
+        kinds = [kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}]
+        if kinds:  # `None` is Python's word for a parameter that is left out: nobody can send null here
+            parameter["schema"] = {**schema, **(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})}
     parameters.append({"$ref": f"#/components/parameters/{CORRELATION_HEADER}"})
 
 
@@ -229,4 +230,4 @@ def _media_types(operations: list[Part]) -> Iterator[Part]:
 
 def _refusals_of(operation: Part) -> Iterator[str]:
     for response in operation["responses"].values():
-        yield from response["content"].get(MEDIA_TYPE, {}).get("examples", {})
+        yield from response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})

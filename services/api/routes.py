@@ -14,13 +14,13 @@ from services.api.openapi import headers, refusals
 from services.api.rates import Rates, caller_address
 from services.api.settings import ApiSettings, rate
 from services.api.upload import Upload, keep_connection
+from shared.events import TRACEPARENT
 from shared.metrics import LEADS_REFUSED
 from shared.observe import correlation_id
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
 
 IDEMPOTENCY_KEY_MAX = 255
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_MAX}}}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 FORM_SCHEMA: dict[str, Any] = {
     "required": True,
@@ -133,5 +133,5 @@ def _caller(request: Request) -> Caller:
     return Caller(
         idempotency_key=keys[0] if keys else None,
         correlation_id=correlation_id(),
-        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+        traceparent=traceparent if re.fullmatch(TRACEPARENT, traceparent) else None,
     )

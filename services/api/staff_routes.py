@@ -81,7 +81,7 @@ class ListParameters(BaseModel):
 class PublicKeys(BaseModel):
     """A JWK Set (RFC 7517, section 5)."""
 
-    keys: list[dict[str, str]]
+    keys: list[dict[str, Any]]
 
 
 _BINARY = {"type": "string", "format": "binary"}

@@ -49,7 +49,7 @@ def test_every_problem_type_has_its_example_and_some_operation_shows_it():
         name
         for operation in operations
         for response in operation["responses"].values()
-        for name in response["content"].get("application/problem+json", {}).get("examples", {})
+        for name in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
     assert shown == {problem.value for problem in ProblemType}
     assert shown <= document["components"]["examples"].keys()
