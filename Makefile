@@ -1,9 +1,9 @@
 # Leads: the things one does with this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format compose-test chaos bench lock clean
+.PHONY: help run test check format compose-test chaos bench contracts lock clean
 
-PYTHON_FILES := shared services tests bench
+PYTHON_FILES := shared services contracts tests bench
 IN_VENV := .venv/bin/python
 PYTEST := $(IN_VENV) -m pytest
 
@@ -16,12 +16,13 @@ run: .venv/.runtime ## Start api, storage and notifier in this terminal; Ctrl-C 
 
 test: .venv/.dev ## Run every test, RabbitMQ ones on a private node (T=... runs some)
 	@scripts/rabbitmq
+	@scripts/contract-tools
 	@$(PYTEST) $(T)
 
 check: .venv/.dev ## Check lint, format, strict types and who imports whom
 	.venv/bin/ruff check $(PYTHON_FILES)
 	.venv/bin/ruff format --check $(PYTHON_FILES)
-	$(IN_VENV) -m mypy shared services tests/harness
+	$(IN_VENV) -m mypy shared services contracts tests/harness
 	$(IN_VENV) .venv/bin/lint-imports
 
 format: .venv/.dev ## Rewrite the code in house style
@@ -38,11 +39,14 @@ chaos: .venv/.dev ## Kill, cut and starve everything while leads come in (the lo
 bench: .venv/.dev ## Measure the figures that the README states
 	@$(IN_VENV) -m bench
 
+contracts: .venv/.dev ## Write docs/openapi.json and docs/asyncapi.yaml anew from the code
+	@$(IN_VENV) -m contracts
+
 lock: ## Pin requirements/*.in, with hashes, into requirements/*.txt (ARGS=--upgrade takes newer versions)
 	@scripts/lock $(ARGS)
 
 clean: ## Remove .venv and every cache; never data/
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv tests/contract/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find $(PYTHON_FILES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp says that .venv holds that file's packages. A .venv whose Python is gone is made anew.

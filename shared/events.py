@@ -15,7 +15,11 @@ from shared.ids import new_id
 MEDIA_TYPE = "application/cloudevents+json"
 """Media type of the structured JSON form (CloudEvents JSON format 1.0.2, section 3)."""
 
-_CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+CORRELATION_ID_PATTERN = r"[A-Za-z0-9._:-]{1,64}"
+"""Pattern of a correlation id: short and plain enough to be carried into logs and headers."""
+
+TRACEPARENT_PATTERN = r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+"""Pattern of the W3C trace context that is carried on (https://www.w3.org/TR/trace-context/, section 3.2.2)."""
 
 
 class EventData(BaseModel):
@@ -125,5 +129,5 @@ class UnknownEventType(ValueError):  # noqa: N818
 
 
 def is_correlation_id(text: str) -> bool:
-    """Whether a caller's correlation id is short and plain enough to be carried into logs and headers."""
-    return _CORRELATION.fullmatch(text) is not None
+    """Whether a caller's correlation id can be carried on as it is."""
+    return re.fullmatch(CORRELATION_ID_PATTERN, text) is not None

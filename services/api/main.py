@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 from services.api import leads, store
 from services.api.cors import cors
 from services.api.intake import Intake
+from services.api.openapi import INFO, describe
 from services.api.rates import Rates
 from services.api.routes import intake_routes
 from services.api.settings import MIGRATIONS, ApiSettings
@@ -25,8 +26,6 @@ from shared.relay import Relay
 from shared.tokens import SERVICE, STAFF, Tokens
 from shared.topology import leads_topology
 from shared.web import create_service
-
-DESCRIPTION = "Lead intake that never loses a lead. Send one at `POST /leads`; sign in (Authorize) to see them."
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -67,12 +66,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
         health,
         lifespan,
         factory=FastAPIOffline,  # /docs takes a password: no script of a third party runs there
-        title="Leads",
-        version="0.1.0",
-        description=DESCRIPTION,
         middleware=cors(settings.allowed_origins),
+        **INFO,
     )
     app.include_router(intake_routes(settings, intake, rates))
     app.include_router(login_routes(settings, staff, rates))
     app.include_router(lead_routes(database, storage, staff))
+    describe(app)
     return app

@@ -10,23 +10,26 @@ from fastapi.routing import APIRoute
 from services.api.intake import Accepted, Caller, Intake
 from services.api.leads import LeadView
 from services.api.multipart import UploadRules
+from services.api.openapi import headers, refusals
 from services.api.rates import Rates, caller_address
 from services.api.settings import ApiSettings, rate
 from services.api.upload import Upload, keep_connection
+from shared.events import TRACEPARENT_PATTERN
 from shared.metrics import LEADS_REFUSED
 from shared.observe import correlation_id
-from shared.problems import MEDIA_TYPE, FieldError, Problem, invalid_fields
+from shared.problems import FieldError, Problem, ProblemType, invalid_fields
 from shared.tracing.spans import TRACEPARENT, traceparent
 
 IDEMPOTENCY_KEY_MAX = 255
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_MAX}}}")
 
 FORM_SCHEMA: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": {
             "schema": {
+                "title": "LeadForm",
+                "description": "A person's lead, as a form sends it.",
                 "type": "object",
                 "required": ["first_name", "last_name", "email", "resume"],
                 "properties": {
@@ -46,9 +49,17 @@ FORM_SCHEMA: dict[str, Any] = {
 }
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How refusals look in the OpenAPI document."""
-    return {status: {"description": "Refused", "content": {MEDIA_TYPE: {}}} for status in statuses}
+_REFUSALS = refusals(
+    ProblemType.MALFORMED_MULTIPART,
+    ProblemType.DUPLICATE_EMAIL,
+    ProblemType.BODY_TOO_LARGE,
+    ProblemType.UNSUPPORTED_MEDIA_TYPE,
+    ProblemType.UNSUPPORTED_RESUME,
+    ProblemType.INVALID_FIELDS,
+    ProblemType.IDEMPOTENCY_KEY_REUSED,
+    ProblemType.RATE_LIMITED,
+    ProblemType.UNAVAILABLE,
+)
 
 
 def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRouter:
@@ -62,12 +73,20 @@ def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRou
         status_code=201,
         response_model=LeadView,
         summary="Send a lead",
+        response_description="The lead is kept, with its resume.",
         openapi_extra={"requestBody": FORM_SCHEMA},
-        responses=refusals(400, 408, 413, 415, 422, 429, 503),
+        responses={201: headers("Location", "Idempotency-Replayed"), **_REFUSALS},
     )
-    async def post_lead(
+    async def submit_lead(
         request: Request,
-        idempotency_key: Annotated[str | None, Header(max_length=IDEMPOTENCY_KEY_MAX)] = None,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                alias="Idempotency-Key",
+                pattern=f"^{_KEY.pattern}$",
+                description="A name for this request, such as a UUID: sent again, it is answered as it was at first.",
+            ),
+        ] = None,
     ) -> Response:
         """Keep a lead with its resume. The answer comes when both are on the disk.
 
@@ -121,4 +140,4 @@ def _caller(request: Request) -> Caller:
 def _traceparent(request: Request) -> str | None:
     """The caller's, handed on as it is while we make no spans of our own."""
     given = request.headers.get(TRACEPARENT, "")
-    return given if _TRACEPARENT.fullmatch(given) else None
+    return given if re.fullmatch(TRACEPARENT_PATTERN, given) else None

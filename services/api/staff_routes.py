@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.security import OAuth2PasswordBearer
 from pydantic import AwareDatetime, BaseModel, Field
@@ -12,9 +12,10 @@ from pydantic import AwareDatetime, BaseModel, Field
 from services.api import leads, search
 from services.api.downloads import open_download
 from services.api.leads import LeadChange, LeadPage, LeadView, etag, find_lead
+from services.api.openapi import headers, refusals
 from services.api.rates import Rates, caller_address
-from services.api.routes import refusals
-from services.api.search import NO_NUL, PAGE_DEFAULT, PAGE_MAX, LeadQuery
+from services.api.resumes import ResumeKind
+from services.api.search import NO_NUL, PAGE_DEFAULT, PAGE_MAX, SORTS, LeadQuery
 from services.api.settings import ApiSettings, rate
 from services.api.staff import Staff
 from services.api.states import LeadState
@@ -24,6 +25,9 @@ from shared.database import Database
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
 
 _BEARER = OAuth2PasswordBearer(tokenUrl="leads/login", auto_error=False, description="E-mail address and password.")
+
+
+LeadId = Annotated[str, Path(description="A lead's id.")]
 
 
 class Token(BaseModel):
@@ -46,14 +50,18 @@ class ListParameters(BaseModel):
 
     model_config = {"extra": "forbid"}
 
-    state: LeadState | None = None
+    state: LeadState | None = Query(default=None, description="Only leads in this state.")
     q: str | None = Query(default=None, max_length=200, pattern=NO_NUL, description="Words of the name or the address.")
-    email: str | None = Query(default=None, max_length=254, pattern=NO_NUL)
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
-    sort: str = Query(default="-created_at", description="created_at, last_name, email; - before it for downwards.")
-    limit: int = Query(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX)
-    cursor: str | None = Query(default=None, max_length=2000)
+    email: str | None = Query(default=None, max_length=254, pattern=NO_NUL, description="The address, in any case.")
+    created_after: AwareDatetime | None = Query(default=None, description="Only leads sent after this instant.")
+    created_before: AwareDatetime | None = Query(default=None, description="Only leads sent before this instant.")
+    sort: str = Query(
+        default="-created_at",
+        description="With - before it for downwards.",
+        json_schema_extra={"enum": [sign + sort for sort in SORTS for sign in ("", "-")]},
+    )
+    limit: int = Query(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Leads on a page.")
+    cursor: str | None = Query(default=None, max_length=2000, description="`next_cursor` of the page before.")
     total: bool = Query(default=False, description="Count all that match, which takes longer.")
 
     def query(self) -> LeadQuery:
@@ -70,11 +78,26 @@ class ListParameters(BaseModel):
         )
 
 
+class PublicKeys(BaseModel):
+    """A JWK Set (RFC 7517, section 5)."""
+
+    keys: list[dict[str, Any]]
+
+
+_BINARY = {"type": "string", "format": "binary"}
+_FILE_HEADERS = ("Accept-Ranges", "Content-Disposition", "ETag")
+_FILE: dict[str, Any] = {
+    "content": {
+        kind.content_type: {"schema": {"type": "string"} if kind is ResumeKind.TXT else _BINARY} for kind in ResumeKind
+    }
+}
+
 LOGIN_SCHEMA: dict[str, Any] = {
     "required": True,
     "content": {
-        kind: {"schema": Credentials.model_json_schema()}
-        for kind in ("application/x-www-form-urlencoded", "application/json")
+        # Two names for the same: a generated client goes by the class of what it is given.
+        "application/x-www-form-urlencoded": {"schema": Credentials.model_json_schema() | {"title": "CredentialsForm"}},
+        "application/json": {"schema": Credentials.model_json_schema()},
     },
 }
 
@@ -88,9 +111,17 @@ def login_routes(settings: ApiSettings, staff: Staff, rates: Rates) -> APIRouter
         "/leads/login",
         summary="Sign in",
         openapi_extra={"requestBody": LOGIN_SCHEMA},
-        responses=refusals(400, 401, 415, 422, 429),
+        response_description="Signed in.",
+        responses=refusals(
+            ProblemType.UNAUTHENTICATED,
+            ProblemType.BODY_TOO_LARGE,
+            ProblemType.UNSUPPORTED_MEDIA_TYPE,
+            ProblemType.INVALID_FIELDS,
+            ProblemType.RATE_LIMITED,
+            ProblemType.UNAVAILABLE,
+        ),
     )
-    async def login(request: Request) -> Token:
+    async def sign_in(request: Request) -> Token:
         """A token for the staff's routes, for a name and a password as form or JSON."""
         credentials = await _credentials(request)
         await rates.hit(limit, "login-address", caller_address(request, settings.trusted_proxies))
@@ -98,10 +129,15 @@ def login_routes(settings: ApiSettings, staff: Staff, rates: Rates) -> APIRouter
         signed_in = await staff.sign_in(credentials.username, credentials.password)
         return Token(access_token=signed_in.token, expires_in=signed_in.lifetime_seconds)
 
-    @router.get("/.well-known/jwks.json", summary="Public keys of the tokens")
-    async def jwks() -> dict[str, Any]:
+    @router.get(
+        "/.well-known/jwks.json",
+        summary="Public keys of the tokens",
+        response_description="The keys.",
+        responses=refusals(),
+    )
+    async def list_public_keys() -> PublicKeys:
         """With RS256, the key that verifies tokens (RFC 7517); with HS256, none."""
-        return staff.public_keys()
+        return PublicKeys(**staff.public_keys())
 
     return router
 
@@ -114,9 +150,18 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff) -> API
             token = None
         return await staff.of_token(token or "")
 
-    router = APIRouter(tags=["staff"], dependencies=[Depends(signed_in)], responses=refusals(401))
+    router = APIRouter(
+        tags=["staff"],
+        dependencies=[Depends(signed_in)],
+        responses=refusals(ProblemType.UNAUTHENTICATED, ProblemType.UNAVAILABLE),
+    )
 
-    @router.get("/leads", summary="List leads", responses=refusals(422))
+    @router.get(
+        "/leads",
+        summary="List leads",
+        response_description="One page.",
+        responses={200: headers("Link"), **refusals(ProblemType.INVALID_FIELDS)},
+    )
     async def list_leads(request: Request, response: Response, asked: Annotated[ListParameters, Query()]) -> LeadPage:
         """Leads, newest first unless sorted otherwise, page by page. `Link` names the next page (RFC 8288)."""
         query = asked.query()
@@ -126,16 +171,38 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff) -> API
         views = [LeadView.of(lead) for lead in page.leads]
         return LeadPage(items=views, next_cursor=page.next_cursor, total=total)
 
-    @router.get("/leads/{lead_id}", summary="Read a lead", responses=refusals(404))
-    async def read_lead(lead_id: str, response: Response) -> LeadView:
+    @router.get(
+        "/leads/{lead_id}",
+        summary="Read a lead",
+        response_description="The lead.",
+        responses={200: headers("ETag"), **refusals(ProblemType.NOT_FOUND)},
+    )
+    async def read_lead(lead_id: LeadId, response: Response) -> LeadView:
         """One lead, with its ETag."""
         lead = await find_lead(database, lead_id)
         response.headers["ETag"] = etag(lead)
         return LeadView.of(lead)
 
-    @router.patch("/leads/{lead_id}", summary="Move a lead", responses=refusals(404, 409, 412, 422))
+    @router.patch(
+        "/leads/{lead_id}",
+        summary="Move a lead",
+        response_description="The lead as it is now.",
+        responses={
+            200: headers("ETag"),
+            **refusals(
+                ProblemType.NOT_FOUND,
+                ProblemType.ILLEGAL_TRANSITION,
+                ProblemType.PRECONDITION_FAILED,
+                ProblemType.BODY_TOO_LARGE,
+                ProblemType.INVALID_FIELDS,
+            ),
+        },
+    )
     async def move_lead(
-        lead_id: str, change: LeadChange, response: Response, if_match: Annotated[str | None, Header()] = None
+        lead_id: LeadId,
+        change: LeadChange,
+        response: Response,
+        if_match: Annotated[str | None, Header(alias="If-Match", description="The `ETag` that you read.")] = None,
     ) -> LeadView:
         """Mark a lead reached out. With `If-Match`, only if it is as you read it."""
         lead = await leads.move_lead(database, lead_id, change.state, if_match)
@@ -146,9 +213,18 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff) -> API
         "/leads/{lead_id}/resume",
         summary="Download a resume",
         response_class=Response,
-        responses={200: {"content": {"application/octet-stream": {}}}, **refusals(404, 416, 503)},
+        responses={
+            200: {"description": "The whole resume.", **headers(*_FILE_HEADERS), **_FILE},
+            206: {"description": "The part that was asked for.", **headers(*_FILE_HEADERS, "Content-Range"), **_FILE},
+            **refusals(ProblemType.NOT_FOUND, ProblemType.RANGE_NOT_SATISFIABLE),
+        },
     )
-    async def download(lead_id: str, range_: Annotated[str | None, Header(alias="Range")] = None) -> StreamingResponse:
+    async def download_resume(
+        lead_id: LeadId,
+        range_: Annotated[
+            str | None, Header(alias="Range", description="A part of it (RFC 9110, section 14.2).")
+        ] = None,
+    ) -> StreamingResponse:
         """The resume as it was sent, whole or in part (`Range`). Always a download, never a page of ours."""
         lead = await find_lead(database, lead_id)
         found = await open_download(storage, lead, range_)

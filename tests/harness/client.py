@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import aiohttp
 
@@ -46,7 +46,7 @@ class Client:
     async def post_lead(
         self,
         email: str,
-        resume: bytes,
+        resume: bytes | BinaryIO,
         *,
         first_name: str = "Ann",
         last_name: str = "Lee",
