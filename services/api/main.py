@@ -17,13 +17,15 @@ from services.api.staff import Staff
 from services.api.staff_routes import lead_routes, login_routes
 from services.api.storage_client import StorageClient
 from services.api.sweep import Sweep
-from shared.background import running
+from shared.background import measuring, running
 from shared.bus import bus_for
 from shared.database import Database, GroupCommit
+from shared.disk import local_places, measure_databases
 from shared.health import Health
 from shared.relay import Relay
 from shared.tokens import SERVICE, STAFF, Tokens
 from shared.topology import leads_topology
+from shared.version import VERSION
 from shared.web import create_service
 
 DESCRIPTION = "Lead intake that never loses a lead. Send one at `POST /leads`; sign in (Authorize) to see them."
@@ -45,6 +47,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     sweep = Sweep(database, storage, grace_seconds=settings.orphan_grace_seconds)
     rates = Rates()
+    disk = partial(measure_databases, local_places(leads_db=settings.resolved_database_url))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -56,6 +59,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
             stack.push_async_callback(bus.close)
             await stack.enter_async_context(running("relay", relay.run()))
             await stack.enter_async_context(running("sweep", sweep.run(settings.sweep_interval_seconds)))
+            await stack.enter_async_context(measuring("outbox", relay.measure, every_seconds=5))
+            await stack.enter_async_context(measuring("disk", disk, every_seconds=30))
             yield
 
     health = Health(
@@ -68,7 +73,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         lifespan,
         factory=FastAPIOffline,  # /docs takes a password: no script of a third party runs there
         title="Leads",
-        version="0.1.0",
+        version=VERSION,
         description=DESCRIPTION,
         middleware=cors(settings.allowed_origins),
     )
