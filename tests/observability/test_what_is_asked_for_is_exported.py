@@ -37,10 +37,12 @@ EXPRESSIONS = [*RULES, *(query.over("30s") for query in QUERIES)]
 async def house(tmp_path_factory):
     node = RabbitNode(tmp_path_factory.mktemp("rabbitmq"), metrics=True)
     try:
-        async with at_scale(tmp_path_factory.mktemp("house"), node) as house:
-            async with prometheus(tmp_path_factory.mktemp("prometheus"), targets_of(house.deployment, node)) as seen:
-                await live_through_a_day(house)
-                yield house, seen
+        async with (
+            at_scale(tmp_path_factory.mktemp("house"), node) as house,
+            prometheus(tmp_path_factory.mktemp("prometheus"), targets_of(house.deployment, node)) as seen,
+        ):
+            await live_through_a_day(house)
+            yield house, seen
     finally:
         node.stop()
 
