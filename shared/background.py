@@ -56,7 +56,7 @@ async def measured(what: str, measure: Callable[[], Awaitable[None]], *, every_s
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what is measured, the room works without
             failures += 1
             if failures == FAILURES_TOLD:
-                log.warning("not measured", what=what, reason=str(error) or type(error).__name__)
+                log.warning("not measured", what=what, error=type(error).__name__, reason=str(error))
             await asyncio.sleep(min(every_seconds, AGAIN_SECONDS))
             continue
         if failures >= FAILURES_TOLD:
