@@ -16,6 +16,7 @@ run: .venv/.runtime ## Start api, storage and notifier in this terminal; Ctrl-C 
 
 test: .venv/.dev ## Run every test, RabbitMQ ones on a private node (T=... runs some)
 	@scripts/rabbitmq
+	@scripts/prometheus
 	@scripts/contract-tools
 	@$(PYTEST) $(T)
 

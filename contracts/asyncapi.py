@@ -11,6 +11,7 @@ from shared.bus.rabbitmq.messages import ATTEMPT_HEADER, REASON_HEADER
 from shared.bus.rabbitmq.topology import work_arguments
 from shared.events import EVENT_TYPES, MEDIA_TYPE, TRACEPARENT_PATTERN, Event, EventData
 from shared.topology import Queue, leads_topology
+from shared.version import VERSION
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "contract" / "golden"
 
@@ -54,7 +55,7 @@ def asyncapi() -> Part:
         "id": "urn:leads:events",
         "info": {
             "title": "Leads: events",
-            "version": "0.1.0",
+            "version": VERSION,
             "description": "What Leads publishes, at least once each. How to consume it, and what may change: "
             "docs/events.md.",
             "license": {"name": "MIT", "url": "https://spdx.org/licenses/MIT.html"},

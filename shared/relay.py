@@ -14,7 +14,13 @@ import structlog
 from shared import outbox
 from shared.bus.protocol import BusUnavailable, EventBus, Message, PublishFailed
 from shared.database import Database
-from shared.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED, PUBLISH_FAILURES
+from shared.metrics import (
+    EVENTS_PUBLISHED,
+    OUTBOX_OLDEST_SECONDS,
+    OUTBOX_UNPUBLISHED,
+    PUBLISH_FAILURES,
+    PUBLISH_SECONDS,
+)
 from shared.problems import Problem
 from shared.tracing.messages import publishing
 from shared.tracing.spans import named_in
@@ -75,7 +81,7 @@ class Relay:
             await self._bus.open()
             self._opened = True
         try:
-            with publishing(self._bus.system, messages) as messages:
+            with publishing(self._bus.system, messages) as messages, PUBLISH_SECONDS.time():
                 await self._bus.publish(messages)
         except PublishFailed as error:
             self._opened = False  # the next try declares again what the broker may have lost
@@ -85,7 +91,7 @@ class Relay:
         return len(messages)
 
     async def measure(self) -> None:
-        """Set the gauges of the outbox."""
+        """Set the gauges of the outbox. Raises `Problem` when the database is away."""
         found = await self._database.read(outbox.backlog)
         OUTBOX_UNPUBLISHED.set(found.events)
         OUTBOX_OLDEST_SECONDS.set(found.oldest_age_seconds)
@@ -114,16 +120,9 @@ class Relay:
             async with asyncio.timeout(SWEEP_SECONDS):
                 await self._woken.wait()
         except TimeoutError:
-            await self._measure_quietly()
             return
         self._woken.clear()
         await asyncio.sleep(gather_seconds)
-
-    async def _measure_quietly(self) -> None:
-        try:
-            await self.measure()
-        except Problem as error:
-            self.trouble = error.detail
 
     async def _back_off(self, error: Exception) -> None:
         self._failures += 1
@@ -131,7 +130,6 @@ class Relay:
         if self.trouble is None:
             log.warning("bus unavailable, events wait in the outbox", reason=str(error))
         self.trouble = str(error)
-        await self._measure_quietly()
         first, longest = BACK_OFF_SECONDS
         ceiling = min(longest, first * 2 ** min(self._failures, 10))
         await asyncio.sleep(random.uniform(first, ceiling))  # noqa: S311 - jitter, not a secret

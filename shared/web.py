@@ -22,10 +22,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.events import is_correlation_id
 from shared.health import QUIET_PATHS, Health, health_routes
 from shared.ids import new_id
-from shared.metrics import HTTP_REQUEST_SECONDS
+from shared.metrics import BUILD_INFO, HTTP_REQUEST_SECONDS
 from shared.observe import CORRELATION_HEADER, begin_correlation
 from shared.problems import MEDIA_TYPE, FieldError, Problem, ProblemType, invalid_fields
 from shared.tracing.server import NO_ROUTE, NOT_SERVING, ServerSpan, serving
+from shared.version import VERSION
 
 HEADERS_MAX_BYTES = 16 * 1024
 HEADERS_MAX_COUNT = 100
@@ -49,6 +50,7 @@ def create_service(
     """A FastAPI app with the front hall that all rooms share. `fastapi` is handed to its factory (title, docs, ...)."""
     # Off: a redirect to the path without its last slash would lead to whatever host the caller wrote into `Host`.
     app = factory(lifespan=lifespan, **{"redirect_slashes": False, "telemetry": _NO_TELEMETRY, **fastapi})
+    BUILD_INFO.labels(name, VERSION).set(1)
     app.include_router(health_routes(health))
     app.add_middleware(FrontHall, service=name)
     app.add_exception_handler(Problem, _on_problem)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from shared.bus.protocol import BusUnavailable, Delivery, EventBus
 from shared.events import Event, EventData, UnknownEventType
-from shared.metrics import EVENTS_HANDLED
+from shared.metrics import EVENTS_HANDLED, EVENTS_IN_HAND
 from shared.observe import begin_correlation
 from shared.topology import Queue
 from shared.tracing.messages import processing
@@ -28,6 +28,8 @@ STOP_GRACE_SECONDS = 8.0
 
 OPEN_AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
 """Waits between attempts to open the bus; the last one repeats, so that a returned broker is found within 2 s."""
+
+OUTCOMES = ("ack", "retry", "hold", "dead")
 
 log = structlog.get_logger()
 
@@ -59,6 +61,9 @@ class Worker:
         self._stopping = asyncio.Event()
         self.trouble: str | None = None
         """Why the bus could not be opened, for `/readyz`; None once it was."""
+        for outcome in OUTCOMES:
+            EVENTS_HANDLED.labels(queue.name, outcome)  # there from the start: a first dead letter is seen as a rise
+        EVENTS_IN_HAND.labels(queue.name).set_function(lambda: len(self._in_hand))
 
     async def check(self) -> None:
         """Raises while the bus has not been opened."""

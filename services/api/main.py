@@ -18,9 +18,10 @@ from services.api.staff import Staff
 from services.api.staff_routes import lead_routes, login_routes
 from services.api.storage_client import StorageClient
 from services.api.sweep import Sweep
-from shared.background import running
+from shared.background import measuring, running
 from shared.bus import bus_for
 from shared.database import Database, GroupCommit
+from shared.disk import local_places, measure_databases
 from shared.health import Health
 from shared.relay import Relay
 from shared.tokens import SERVICE, STAFF, Tokens
@@ -44,6 +45,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     sweep = Sweep(database, storage, grace_seconds=settings.orphan_grace_seconds)
     rates = Rates()
+    disk = partial(measure_databases, local_places(leads_db=settings.resolved_database_url))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -55,6 +57,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
             stack.push_async_callback(bus.close)
             await stack.enter_async_context(running("relay", relay.run()))
             await stack.enter_async_context(running("sweep", sweep.run(settings.sweep_interval_seconds)))
+            await stack.enter_async_context(measuring("outbox", relay.measure, every_seconds=5))
+            await stack.enter_async_context(measuring("disk", disk, every_seconds=30))
             yield
 
     health = Health(

@@ -15,13 +15,14 @@ from services.api.examples import ANSWERS, DETAILS, FIELD_ERRORS
 from shared.events import CORRELATION_ID_PATTERN
 from shared.observe import CORRELATION_HEADER
 from shared.problems import MEDIA_TYPE, TABLE, TYPE_PREFIX, FieldError, Problem, ProblemType
+from shared.version import VERSION
 
 Part = dict[str, Any]
 """A piece of the document."""
 
 INFO: Final[Part] = {
     "title": "Leads",
-    "version": "0.1.0",
+    "version": VERSION,
     "description": "Lead intake that never loses a lead. Send one at `POST /leads`; sign in (Authorize) to see them.",
     "license_info": {"name": "MIT", "identifier": "MIT"},
     "openapi_tags": [

@@ -49,7 +49,7 @@ def _provide_secrets(settings: CliSettings, volumes: Path) -> None:
             make_secret_file(secret_file(other, name), value)
     passwords = {user: _broker_password(volumes / room, user) for room, user in _BROKER_USERS.items()}
     passwords[broker_users.ADMIN] = _kept(volumes / "rabbitmq" / "admin_password")
-    _kept(volumes / "grafana" / "admin_password")
+    _publish(volumes / "grafana" / "admin_password", _kept(volumes / "ops" / "grafana_admin_password"))
     _publish(volumes / "rabbitmq" / "definitions.json", broker_users.definitions(passwords))
 
 
@@ -71,7 +71,7 @@ def _new_password() -> str:
 
 
 def _publish(file: Path, text: str) -> None:
-    """For the user of another image to read: it holds hashes, and only the two mount its volume."""
+    """For the user of another image to read: nobody else but that one mounts its volume."""
     temporary = file.with_suffix(".tmp")
     temporary.write_text(text + "\n")
     temporary.chmod(0o644)

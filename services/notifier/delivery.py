@@ -7,6 +7,7 @@ again what had `failed`.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ class Delivery:
         plan = partial(store.plan, prospect_mails_per_day=composer.prospect_mails_per_day)
         self._plans = GroupCommit(database, plan)
         self._moves = GroupCommit(database, store.move)
+        for kind, state in itertools.product(EmailKind, EmailState):
+            EMAILS.labels(kind, state)  # there from the start: a first failure is seen as a rise
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def deliver(self, event: Event, lead: LeadCreated) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -10,11 +11,13 @@ from services.notifier.circuit import Circuit
 from services.notifier.compose import composer_of
 from services.notifier.consumer import subscriptions
 from services.notifier.delivery import Composer, Delivery
+from services.notifier.gauges import measure_emails, measure_queues
 from services.notifier.settings import MIGRATIONS, NotifierSettings
 from services.notifier.transport import transport_for
-from shared.background import running
+from shared.background import measuring, running
 from shared.bus import bus_for
 from shared.database import Database
+from shared.disk import local_places, measure_databases
 from shared.health import Health
 from shared.topology import NOTIFIER_QUEUE, leads_topology
 from shared.web import create_service
@@ -40,6 +43,13 @@ def create_app(settings: NotifierSettings) -> FastAPI:
     queue = topology.queue(NOTIFIER_QUEUE)
     worker = Worker(bus, queue, subscriptions(delivery), concurrency=settings.concurrency)
 
+    places = local_places(notifier_db=settings.resolved_database_url, queue_db=settings.resolved_broker_url)
+    gauges = {
+        "queues": (partial(measure_queues, bus, topology), 10.0),
+        "e-mails": (partial(measure_emails, database), 10.0),
+        "disk": (partial(measure_databases, places), 30.0),
+    }
+
     async def circuit_is_closed() -> None:
         if circuit.reason is not None:
             raise RuntimeError(f"sending is paused: {circuit.reason}")
@@ -51,6 +61,8 @@ def create_app(settings: NotifierSettings) -> FastAPI:
             await database.migrate(MIGRATIONS)
             stack.push_async_callback(transport.close)
             stack.push_async_callback(bus.close)
+            for what, (measure, every_seconds) in gauges.items():
+                await stack.enter_async_context(measuring(what, measure, every_seconds=every_seconds))
             working = await stack.enter_async_context(running("worker", worker.run()))
             yield
             worker.stop()

@@ -66,6 +66,12 @@ def move(session: Session, moves: Sequence[Move]) -> list[bool]:
     return [connection.execute(_STEP, _values(one)).rowcount == 1 for one in moves]
 
 
+def count_by_state(session: Session) -> dict[EmailState, int]:
+    """How many e-mails are in each state; those with none are told as 0."""
+    counted = session.execute(select(col(Email.state), func.count()).group_by(col(Email.state))).all()
+    return {**dict.fromkeys(EmailState, 0), **dict(counted)}
+
+
 def _known(session: Session, event_ids: Sequence[str]) -> dict[str, list[Email]]:
     known: dict[str, list[Email]] = {}
     for email in session.execute(select(Email).where(col(Email.event_id).in_(event_ids))).scalars():

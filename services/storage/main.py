@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -11,6 +12,8 @@ from services.storage.local import LocalBlobs
 from services.storage.routes import BlobRoutes, Guard
 from services.storage.settings import StorageSettings
 from services.storage.sweep import keep_swept
+from shared.background import measuring
+from shared.disk import measure_folder
 from shared.health import Health
 from shared.tokens import SERVICE, Tokens
 from shared.web import create_service
@@ -27,7 +30,9 @@ def create_app(settings: StorageSettings) -> FastAPI:
         sweeping = asyncio.create_task(
             keep_swept(blobs.incoming, arriving=blobs.arriving, grace_seconds=settings.storage_temp_grace_seconds)
         )
-        yield
+        disk = partial(measure_folder, "resumes", settings.blob_folder)
+        async with measuring("disk", disk, every_seconds=30):
+            yield
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
         blobs.close()

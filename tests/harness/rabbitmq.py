@@ -12,12 +12,14 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 MISSING = "RabbitMQ is not installed here: install the package rabbitmq-server (`apt-get install rabbitmq-server`)."
 
 _PACKAGE = Path("/usr/lib/rabbitmq/lib")
 _PROGRAMS = ("erl", "epmd", "erl_call")
+_METRICS_PLUGIN = "rabbitmq_prometheus"
 _USER = "leads"
 _START_SECONDS = 60.0
 _END_SECONDS = 15.0
@@ -37,13 +39,15 @@ class RabbitNode:
     Raises `RuntimeError` with `MISSING` when the package is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, metrics: bool = False) -> None:
+        """With `metrics`, it tells Prometheus of itself at `metrics_port`; that costs the start a second."""
         home = find_rabbitmq()
         if home is None:
             raise RuntimeError(MISSING)
         self._home = home
         self._folder = folder
-        self._port, self._distribution_port, self._epmd_port = _free_ports(3)
+        self._port, self._distribution_port, self._epmd_port, self.metrics_port = _free_ports(4)
+        self._plugin = _METRICS_PLUGIN if metrics else ""
         self._password = secrets.token_hex(8)
         self._broker: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -169,8 +173,10 @@ class RabbitNode:
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
         (self._folder / "environment.conf").write_text("")
-        (self._folder / "enabled_plugins").write_text("[].\n")
-        (self._folder / "rabbitmq.config").write_text(_CONFIGURATION % (self._port, _USER, self._password))
+        (self._folder / "enabled_plugins").write_text(f"[{self._plugin}].\n")
+        (self._folder / "rabbitmq.config").write_text(
+            _CONFIGURATION % (self._port, _USER, self._password, self.metrics_port)
+        )
         self._link_server()
 
     def _link_server(self) -> None:
@@ -181,7 +187,7 @@ class RabbitNode:
         """
         server = self._folder / "server"
         (server / "sbin").symlink_to(self._home / "sbin")
-        for application in _needed_applications(self._home / "plugins"):
+        for application in _needed_applications(self._home / "plugins", ["rabbit", self._plugin]):
             (server / "plugins" / application.name).symlink_to(application)
 
     def _environment(self) -> dict[str, str]:
@@ -216,6 +222,7 @@ _CONFIGURATION = """\
            {default_user, <<"%s">>},
            {default_pass, <<"%s">>},
            {disk_free_limit, 1000000}]},
+ {rabbitmq_prometheus, [{tcp_config, [{ip, "127.0.0.1"}, {port, %d}]}]},
  {ra, [{wal_max_size_bytes, 8388608},
        {segment_max_entries, 1024}]}].
 """
@@ -241,10 +248,10 @@ def _speaks_amqp(port: int) -> bool:
         return False
 
 
-def _needed_applications(plugins: Path) -> list[Path]:
-    """The Erlang applications that `rabbit` starts, and those which they start, as folders in `plugins`."""
+def _needed_applications(plugins: Path, roots: Sequence[str]) -> list[Path]:
+    """The Erlang applications of `roots`, and those which they start, as folders in `plugins`."""
     found: dict[str, Path] = {}
-    wanted = ["rabbit"]
+    wanted = list(roots)
     while wanted:
         name = wanted.pop()
         folder = next(iter(plugins.glob(f"{name}-[0-9]*")), None)

@@ -26,7 +26,7 @@ def volumes(tmp_path):
 
 def secrets_of(volumes):
     """Every secret file by its path below `volumes`."""
-    files = [*volumes.glob("*/secrets/*"), *volumes.glob("*/admin_password")]
+    files = [*volumes.glob("*/secrets/*"), volumes / "rabbitmq/admin_password", volumes / "ops/grafana_admin_password"]
     return {str(file.relative_to(volumes)): file.read_text() for file in files}
 
 
@@ -40,7 +40,7 @@ async def test_every_room_gets_the_secrets_that_it_needs_for_its_eyes_only(volum
         "notifier/secrets/broker_url",
         "ops/secrets/broker_url",
         "rabbitmq/admin_password",
-        "grafana/admin_password",
+        "ops/grafana_admin_password",
     }
     assert all(stat.S_IMODE((volumes / file).stat().st_mode) == 0o600 for file in secrets_of(volumes))
     assert secrets_of(volumes)["api/secrets/service_secret"] == secrets_of(volumes)["storage/secrets/service_secret"]
@@ -68,6 +68,13 @@ async def test_rabbitmq_is_given_the_password_of_each_rooms_url_as_a_hash(volume
         assert hashlib.sha256(salt + url.password.encode()).digest() == hashed
         assert (url.hostname, url.path) == ("rabbitmq", f"/{broker_users.VHOST}")
     assert stat.S_IMODE((volumes / "rabbitmq" / "definitions.json").stat().st_mode) == 0o644, "another image's user"
+
+
+async def test_grafana_is_given_the_password_of_its_admin(volumes):
+    await run(CliSettings(), volumes)
+    shared = volumes / "grafana" / "admin_password"
+    assert shared.read_text() == (volumes / "ops" / "grafana_admin_password").read_text()
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o644, "another image's user"
 
 
 async def test_a_secret_that_is_given_is_not_made(volumes):
