@@ -32,3 +32,6 @@ EMAIL_SECONDS = Histogram(
 CIRCUIT_OPEN = Gauge("leads_mail_circuit_open", "1 while sending is paused because the mail provider cannot take it.")
 BLOB_BYTES_WRITTEN = Counter("leads_blob_written_bytes_total", "Bytes of resumes kept durably.")
 BLOBS_SWEPT = Counter("leads_blobs_swept_total", "Blobs removed because no lead refers to them, or never finished.")
+AUDIT_LAST_RUN = Gauge("leads_audit_last_run_timestamp_seconds", "When the last `leads audit` ended; 0 when never.")
+AUDIT_DISCREPANCIES = Gauge("leads_audit_discrepancies", "What did not add up at the last `leads audit`.")
+AUDIT_LEADS_CHECKED = Gauge("leads_audit_leads_checked", "Leads that the last `leads audit` looked at.")

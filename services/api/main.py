@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from services.api import leads, store
+from services.api import audits, leads, store
 from services.api.cors import cors
 from services.api.intake import Intake
 from services.api.rates import Rates
@@ -56,6 +56,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             stack.push_async_callback(bus.close)
             await stack.enter_async_context(running("relay", relay.run()))
             await stack.enter_async_context(running("sweep", sweep.run(settings.sweep_interval_seconds)))
+            await stack.enter_async_context(running("audit metrics", audits.keep_measured(database)))
             yield
 
     health = Health(

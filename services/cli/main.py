@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
@@ -25,7 +26,7 @@ def build(arguments: list[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    commands = {"up": up, "init": init}
+    commands = {"up": up, "init": init, "audit": audit}
     for name, command in commands.items():
         app.command(name)(command)
     if not arguments or arguments[0] not in commands:
@@ -56,3 +57,15 @@ def init() -> None:
     from shared.settings import load_or_exit
 
     raise typer.Exit(asyncio.run(run(load_or_exit(CliSettings))))
+
+
+def audit(
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every resume and compare its hash.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove resumes without a lead that are past the grace.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines; the last one is the summary.")] = False,
+) -> None:
+    """Check that every lead adds up: resume, event, e-mails. Exit 1 and a line for each that does not."""
+    from services.cli.audit.command import run
+
+    raise typer.Exit(run(deep=deep, fix=fix, as_json=as_json))
