@@ -12,6 +12,9 @@ from shared.bus.protocol import Message
 from shared.database import as_utc, table_of
 from shared.events import MEDIA_TYPE, Event
 
+EVENTS_KEPT = timedelta(days=30)
+"""After it was published: as long as consumers remember an event's id."""
+
 
 class OutboxEvent(SQLModel, table=True):
     """One event. `published_at` is empty until the bus has confirmed it; the row stays for a while for the audit."""

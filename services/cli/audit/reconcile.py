@@ -10,25 +10,21 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from services.api.store import count_leads, known_paths
-from services.api.sweep import EVENTS_KEPT
 from services.cli.audit.findings import Finding, FindingKind, Totals
 from services.cli.audit.judge import Judgement, judge, lost
 from services.cli.audit.ledger import Ledger
+from services.cli.audit.queue import why_lost
 from services.cli.audit.records import Record, Records
 from services.cli.audit.report import Report
 from services.cli.audit.stores import Settings, Stores
-from services.notifier.delivery import HOLD_SECONDS
 from shared.bus import QueueStats
+from shared.outbox import EVENTS_KEPT
 
 LOOK_AGAIN_SECONDS = 2.0
 """Between the two looks: longer than a lead takes from its commit to the bus, or from the bus to a consumer's hands."""
 
 SAMPLE_SECONDS = 0.4
 """A message that moves from one queue to another may be missed by a count, not by several."""
-
-LONGEST_IN_HAND = timedelta(seconds=HOLD_SECONDS + 60)
-"""While mail cannot be sent, the notifier keeps messages in hand for up to `HOLD_SECONDS`, and tries one of them each
-time the pause ends: if nothing was heard of any for longer than this, none is in hand."""
 
 
 class Audit:
@@ -121,12 +117,8 @@ class Audit:
         """Why the leads that are owed e-mails do not wait for them; None when they may."""
         if self._stores.queue_can_be_listed:
             return "its event is in no queue"
-        seen = max(_visible(one) for one in stats)
-        in_hand = max(one.consumers for one in stats) * self._notifier_concurrency
-        quiet = heard_at is None or heard_at < datetime.now(UTC) - LONGEST_IN_HAND
-        if count <= seen + (0 if quiet else in_hand):
-            return None
-        return f"the queues hold only {seen} events for {count} such leads"
+        now = datetime.now(UTC)
+        return why_lost(count, heard_at, stats, in_hand_each=self._notifier_concurrency, now=now)
 
     async def _report_orphans(self) -> None:
         before = datetime.now(UTC) - self._grace
@@ -147,10 +139,6 @@ class Audit:
             self.totals.mended += finding.is_mended
             self.totals.discrepancies += not finding.is_mended
             self._report.finding(finding)
-
-
-def _visible(stats: QueueStats) -> int:
-    return stats.ready + (stats.unacked or 0) + sum(stats.retrying.values()) + stats.dead
 
 
 def _orphan(blob_id: str, stored_at: datetime, *, is_mended: bool) -> Finding:
