@@ -58,13 +58,26 @@ def measure(folder: Path, *options: str) -> tuple[float, float, str]:
     """Seconds, peak resident MiB and the last line of one run of the command."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LEADS_DATA_DIR": str(folder)}
     command = [sys.executable, "-m", "services.cli", "audit", "--json", *options]
-    started = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit(f"bench: the audit found something in what is whole:\n{output[-2000:]}")
-    return time.monotonic() - started, usage.ru_maxrss / 1024, output.splitlines()[-1]
+    started, peak_mib = time.monotonic(), 0.0
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output)
+        while process.poll() is None:
+            peak_mib = max(peak_mib, _peak_mib(process.pid))
+            time.sleep(0.05)
+        output.seek(0)
+        lines = output.read().splitlines()
+    if process.returncode != 0:
+        sys.exit(f"bench: the audit found something in what is whole: {lines[:3]}")
+    return time.monotonic() - started, peak_mib, lines[-1]
+
+
+def _peak_mib(pid: int) -> float:
+    """The most that was resident so far (proc(5), VmHWM). `wait4` would tell of this process before the exec as well."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
 def main() -> None:

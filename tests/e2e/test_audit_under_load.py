@@ -1,4 +1,4 @@
-"""`leads audit` while leads come in: what is on its way is no discrepancy. And what it can tell from a queue's length."""
+"""`leads audit` while leads come in: what is on its way is no discrepancy, and what is lost on the bus is one."""
 
 import asyncio
 import json

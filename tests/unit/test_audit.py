@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -155,7 +156,7 @@ def test_a_ledger_that_grows_is_on_disk():
 def bytes_in_open_files() -> int:
     """What this process has open, files without a name included."""
     sizes = 0
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            sizes += os.fstat(int(descriptor)).st_size
+            sizes += descriptor.stat().st_size
     return sizes

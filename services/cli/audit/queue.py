@@ -11,8 +11,8 @@ from services.notifier.delivery import HOLD_SECONDS
 from shared.bus import QueueStats
 
 LONGEST_SILENCE = timedelta(seconds=HOLD_SECONDS + 60)
-"""While mail cannot be sent, a notifier keeps events in hand for up to `HOLD_SECONDS`. Each time the pause ends it tries
-one of them, and writes that down: if nothing was written for longer than this, none is in hand."""
+"""While mail cannot be sent, a notifier keeps events in hand for up to `HOLD_SECONDS`, and tries one of them each time
+the pause ends, which it writes down: if nothing was written for longer than this, none is in hand."""
 
 
 def why_lost(
