@@ -72,7 +72,7 @@ def measure(folder: Path, *options: str) -> tuple[float, float, str]:
 
 
 def _peak_mib(pid: int) -> float:
-    """The most that was resident so far (proc(5), VmHWM). `wait4` would tell of this process before the exec as well."""
+    """The most that was resident so far (proc(5), VmHWM). `wait4` would count what was there before the exec, too."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

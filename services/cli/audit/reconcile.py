@@ -5,7 +5,7 @@ look; what is wrong is still wrong.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -45,11 +45,15 @@ class Audit:
 
     async def run(self) -> None:
         """Look, look again, and report what does not add up."""
-        with self._report.progress(await self._stores.read_api(count_leads)) as advance:
+        leads = await self._stores.read_api(count_leads)
+        with self._report.progress("leads", leads) as advance:
             async for records in self._records.pages():
                 self._first_look(records)
                 advance(sum(record.lead is not None for record in records))
-        await self._look_for_orphans()
+        with self._report.progress("resumes", leads) as advance:
+            async for blob_ids in self._stores.blob_ids():
+                await self._look_for_orphans(blob_ids)
+                advance(len(blob_ids))
         stats = await self._look_at_queue()
         await self._second_look()
         self._settle_owed(stats)
@@ -72,13 +76,12 @@ class Audit:
         for email in record.emails:
             self.totals.emails[email.state] += 1
 
-    async def _look_for_orphans(self) -> None:
-        async for blob_ids in self._stores.blob_ids():
-            self.totals.blobs += len(blob_ids)
-            known = await self._stores.read_api(partial(known_paths, paths=blob_ids))
-            without_lead = [blob_id for blob_id in blob_ids if blob_id not in known]
-            if without_lead:
-                self._ledger.orphan(without_lead)
+    async def _look_for_orphans(self, blob_ids: Sequence[str]) -> None:
+        self.totals.blobs += len(blob_ids)
+        known = await self._stores.read_api(partial(known_paths, paths=blob_ids))
+        without_lead = [blob_id for blob_id in blob_ids if blob_id not in known]
+        if without_lead:
+            self._ledger.orphan(without_lead)
 
     async def _look_at_queue(self) -> list[QueueStats]:
         """Between the looks: what was owed before this and is after it had its message on the bus all along."""

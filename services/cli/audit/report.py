@@ -24,19 +24,19 @@ class Report(Protocol):
     def summary(self, totals: Totals) -> None: ...
 
     @contextmanager
-    def progress(self, leads: int) -> Iterator[Callable[[int], object]]: ...
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], object]]: ...
 
 
 class _Bar:
     """The progress bar that both forms of a report share."""
 
     @contextmanager
-    def progress(self, leads: int) -> Iterator[Callable[[int], object]]:
-        """Shows how many of `leads` were looked at; the block is given what to call with how many more."""
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
+        """Shows how many of `total` were looked at; the block is given what to call with how many more."""
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("leads", total=leads)
+            task = bar.add_task(what, total=total)
             yield lambda more: bar.advance(task, more)
 
 
@@ -47,7 +47,9 @@ class TextReport(_Bar):
         print(finding)
 
     def summary(self, totals: Totals) -> None:
-        table = Table("", "count", box=None)
+        table = Table(box=None, show_header=False)
+        table.add_column(justify="left")
+        table.add_column(justify="right")
         for what, count in _rows(totals):
             table.add_row(what, f"{count:,}")
         Console().print(table)
