@@ -1,6 +1,7 @@
 """`leads audit`, wired: the stores by their settings, the form of the report, the exit status."""
 
 import asyncio
+import sqlite3
 import sys
 from datetime import UTC, datetime
 
@@ -29,6 +30,9 @@ def run(*, deep: bool, fix: bool, as_json: bool) -> int:
         totals = asyncio.run(_audit(settings, deep=deep, fix=fix, as_json=as_json))
     except (CannotAudit, SettingsError) as error:
         sys.stderr.write(f"leads: {error}\n")
+        return EXIT_CANNOT_AUDIT
+    except sqlite3.Error as error:  # the ledger's: those of the stores come as the above
+        sys.stderr.write(f"leads: TMPDIR: the audit cannot keep its temporary file ({error})\n")
         return EXIT_CANNOT_AUDIT
     return EXIT_DISCREPANCIES if totals.discrepancies else 0
 

@@ -19,6 +19,10 @@ class FindingKind(StrEnum):
     ORPHAN_BLOB = "orphan-blob"
 
 
+WITHOUT_LEAD = frozenset({FindingKind.EVENT_WITHOUT_LEAD, FindingKind.EMAIL_WITHOUT_LEAD})
+"""Signs of a lead that was there."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that does not add up. `subject` says whose id it is: `lead`, `event`, `e-mail` or `blob`."""

@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from services.api.store import count_leads, known_paths
-from services.cli.audit.findings import Finding, FindingKind, Totals
+from services.cli.audit.findings import WITHOUT_LEAD, Finding, FindingKind, Totals
 from services.cli.audit.judge import Judgement, judge, lost
 from services.cli.audit.ledger import Ledger
 from services.cli.audit.queue import why_lost
 from services.cli.audit.records import Record, Records
 from services.cli.audit.report import Report
 from services.cli.audit.stores import Settings, Stores
+from services.storage.blobs import BlobFacts
 from shared.bus import QueueStats
 from shared.outbox import EVENTS_KEPT
 
@@ -42,6 +43,8 @@ class Audit:
         self._grace = timedelta(seconds=settings.api.orphan_grace_seconds)
         self._notifier_concurrency = settings.notifier.concurrency
         self._forgotten_before = datetime.now(UTC) - EVENTS_KEPT
+        self._leads_are_gone = False
+        """Whether something tells of a lead that does not exist: then its resume is no orphan of a crash."""
 
     async def run(self) -> None:
         """Look, look again, and report what does not add up."""
@@ -130,9 +133,22 @@ class Audit:
             found = await self._stores.blobs([blob_id for blob_id in blob_ids if blob_id not in known])
             old = [blob_id for blob_id, facts in found.items() if facts.stored_at < before]
             self.totals.blobs_in_flight += len(found) - len(old)
-            if self._fix and old:
+            if self._removes_orphans and old:
                 await self._stores.remove_blobs(old)
-            self._report_all(_orphan(blob_id, found[blob_id].stored_at, is_mended=self._fix) for blob_id in old)
+            self._report_all(self._orphan(found[blob_id]) for blob_id in old)
+
+    @property
+    def _removes_orphans(self) -> bool:
+        """Not beside a database that lost leads, or is the wrong one: their resumes are what is left of them."""
+        return self._fix and not self._leads_are_gone
+
+    def _orphan(self, blob: BlobFacts) -> Finding:
+        detail = f"no lead refers to it, stored {blob.stored_at:%Y-%m-%d %H:%M:%S} UTC"
+        if self._removes_orphans:
+            detail += "; removed"
+        elif self._fix:
+            detail += "; not removed, because leads are missing that events or e-mails tell of"
+        return Finding(FindingKind.ORPHAN_BLOB, "blob", blob.id, detail, is_mended=self._removes_orphans)
 
     def _judge(self, record: Record) -> Judgement:
         return judge(record, forgotten_before=self._forgotten_before)
@@ -141,10 +157,5 @@ class Audit:
         for finding in findings:
             self.totals.mended += finding.is_mended
             self.totals.discrepancies += not finding.is_mended
+            self._leads_are_gone |= finding.kind in WITHOUT_LEAD
             self._report.finding(finding)
-
-
-def _orphan(blob_id: str, stored_at: datetime, *, is_mended: bool) -> Finding:
-    done = "; removed" if is_mended else ""
-    detail = f"no lead refers to it, stored {stored_at:%Y-%m-%d %H:%M:%S} UTC{done}"
-    return Finding(FindingKind.ORPHAN_BLOB, "blob", blob_id, detail, is_mended=is_mended)
