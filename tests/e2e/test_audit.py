@@ -139,6 +139,7 @@ async def test_each_kind_of_damage_is_found_and_named(house: House):
     await house.deployment.stop("notifier")
     no_message = await lead_on_bus(house)
     change(house, "queue.db", "DELETE FROM message WHERE id = ?", event_of(house, no_message))
+    await house.deployment.restart("notifier")
     orphan = add_blob(house, age_seconds=GRACE_SECONDS + 5)
 
     shallow = {
@@ -173,6 +174,7 @@ async def test_each_kind_of_damage_is_found_and_named(house: House):
 
 
 async def test_a_lost_event_can_be_published_again_as_the_docs_say(house: House):
+    await house.deployment.stop("notifier")
     lead = await lead_on_bus(house)
     change(house, "queue.db", "DELETE FROM message WHERE id = ?", event_of(house, lead))
     change(house, "leads.db", "UPDATE outbox SET published_at = NULL WHERE subject = ?", lead["id"])
