@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Column, DateTime, Index, LargeBinary, delete, func, insert, select, text, update
+from sqlalchemy import Column, DateTime, Index, LargeBinary, Row, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 from sqlmodel import Field, SQLModel, col
 
 from shared.bus.protocol import Message
 from shared.database import as_utc, table_of
 from shared.events import MEDIA_TYPE, Event
+
+EVENTS_KEPT = timedelta(days=30)
+"""After it was published: as long as consumers remember an event's id."""
 
 
 class OutboxEvent(SQLModel, table=True):
@@ -30,6 +33,16 @@ class OutboxEvent(SQLModel, table=True):
 
 
 _OUTBOX = table_of(OutboxEvent)
+_FACTS = select(_OUTBOX.c.id, _OUTBOX.c.subject, _OUTBOX.c.published_at)
+
+
+@dataclass(frozen=True, slots=True)
+class EventFacts:
+    """What an audit must know of an event. `published_at` is None while the bus has not confirmed it."""
+
+    id: str
+    subject: str
+    published_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -87,9 +100,31 @@ def backlog(session: Session) -> Backlog:
     return Backlog(events, max(0.0, age.total_seconds()))
 
 
+def facts_between(session: Session, type_: str, after: str, through: str | None, limit: int) -> list[EventFacts]:
+    """The first `limit` events of that type, in the order of their subjects, with subjects behind `after`.
+
+    They go up to and with the subject `through`; None means to the last.
+    """
+    wanted = _FACTS.where(_OUTBOX.c.type == type_, _OUTBOX.c.subject > after)
+    if through is not None:
+        wanted = wanted.where(_OUTBOX.c.subject <= through)
+    return [_facts(row) for row in session.execute(wanted.order_by(_OUTBOX.c.subject, _OUTBOX.c.id).limit(limit))]
+
+
+def facts_of(session: Session, type_: str, subjects: Sequence[str]) -> list[EventFacts]:
+    """The events of that type that tell of these subjects."""
+    wanted = _FACTS.where(_OUTBOX.c.type == type_, _OUTBOX.c.subject.in_(subjects))
+    return [_facts(row) for row in session.execute(wanted.order_by(_OUTBOX.c.subject, _OUTBOX.c.id))]
+
+
 def forget_published(session: Session, before: datetime) -> None:
     """Drop what was confirmed before `before`: the audit no longer asks for it."""
     session.execute(delete(OutboxEvent).where(col(OutboxEvent.published_at) < before))
+
+
+def _facts(row: Row[str, str, datetime | None]) -> EventFacts:
+    id_, subject, published_at = row
+    return EventFacts(id_, subject, as_utc(published_at) if published_at else None)
 
 
 def _row(event: Event) -> dict[str, object]:

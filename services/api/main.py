@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from services.api import leads, store
+from services.api import audits, leads, store
 from services.api.cors import cors
 from services.api.intake import Intake
 from services.api.openapi import INFO, describe
@@ -58,6 +58,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             await stack.enter_async_context(running("relay", relay.run()))
             await stack.enter_async_context(running("sweep", sweep.run(settings.sweep_interval_seconds)))
             await stack.enter_async_context(measuring("outbox", relay.measure, every_seconds=5))
+            await stack.enter_async_context(measuring("audit", partial(audits.measure, database), every_seconds=15))
             await stack.enter_async_context(measuring("disk", disk, every_seconds=30))
             yield
 

@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 
 
 class ApiSettings(Settings):
-    """Read by `services.api` and by the `leads users` and `leads queues` commands."""
+    """Read by `services.api` and by the commands `leads users`, `leads queues` and `leads audit`."""
 
     database_url: str = ""
     storage_url: str = ""

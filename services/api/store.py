@@ -1,21 +1,24 @@
-"""Every query about leads and idempotency keys. Functions take the session of whoever owns the transaction."""
+"""Every query about leads, idempotency keys, audit runs. Functions take the session of whoever owns the transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.api.states import LeadState, origins
-from services.api.tables import IdempotencyKey, Lead
+from services.api.tables import AuditRun, IdempotencyKey, Lead
 from shared import outbox
-from shared.database import table_of
+from shared.database import as_utc, table_of
 from shared.events import Event
 
 _LEADS = table_of(Lead)
+_FACTS = select(
+    _LEADS.c.id, _LEADS.c.resume_path, _LEADS.c.resume_size_bytes, _LEADS.c.resume_sha256, _LEADS.c.created_at
+)
 _INSERT_LEAD = insert(_LEADS).on_conflict_do_nothing().returning(_LEADS.c.id)
 
 
@@ -77,6 +80,17 @@ class KeyReused:
     """The key belongs to another request."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeadFacts:
+    """What an audit must know of a lead: nothing about the person."""
+
+    id: str
+    resume_path: str
+    resume_size_bytes: int
+    resume_sha256: str
+    created_at: datetime
+
+
 Outcome = Kept | Replayed | Duplicate | KeyReused
 
 
@@ -127,9 +141,40 @@ def known_paths(session: Session, paths: Sequence[str]) -> set[str]:
     return set(found.scalars())
 
 
+def count_leads(session: Session) -> int:
+    """How many leads there are."""
+    return int(session.execute(select(func.count()).select_from(_LEADS)).scalar_one())
+
+
+def lead_facts_after(session: Session, after: str, limit: int) -> list[LeadFacts]:
+    """The next `limit` leads in the order of their ids; an empty `after` means from the first."""
+    found = session.execute(_FACTS.where(_LEADS.c.id > after).order_by(_LEADS.c.id).limit(limit))
+    return [_facts(row) for row in found]
+
+
+def lead_facts(session: Session, ids: Sequence[str]) -> list[LeadFacts]:
+    """Those of these leads that exist."""
+    return [_facts(row) for row in session.execute(_FACTS.where(_LEADS.c.id.in_(ids)))]
+
+
+def add_audit_run(session: Session, run: AuditRun) -> None:
+    """Keep the result of an audit."""
+    session.add(run)
+
+
+def latest_audit_run(session: Session) -> AuditRun | None:
+    """The audit that ended last, if there ever was one."""
+    return session.execute(select(AuditRun).order_by(col(AuditRun.id).desc()).limit(1)).scalar()
+
+
 def forget_answers(session: Session, before: datetime) -> None:
     """Drop idempotency keys that were first used before `before`."""
     session.execute(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < before))
+
+
+def _facts(row: Row[str, str, int, str, datetime]) -> LeadFacts:
+    lead_id, resume_path, size_bytes, sha256, created_at = row
+    return LeadFacts(lead_id, resume_path, size_bytes, sha256, as_utc(created_at))
 
 
 def _answers(session: Session, keys: Sequence[str]) -> dict[str | None, IdempotencyKey]:

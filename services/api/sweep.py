@@ -18,9 +18,6 @@ KEYS_KEPT = timedelta(days=7)
 LONGEST_UPLOAD = timedelta(minutes=5)
 """A blob's id is older than the blob by as long as its upload took: a round begins this much before the last one."""
 
-EVENTS_KEPT = timedelta(days=30)
-"""As long as consumers remember an event's id."""
-
 log = structlog.get_logger()
 
 
@@ -46,7 +43,7 @@ class Sweep:
         """One round; returns how many orphan blobs were removed. Raises `Problem` when something is away."""
         now = datetime.now(UTC)
         await self._database.write(partial(store.forget_answers, before=now - KEYS_KEPT))
-        await self._database.write(partial(outbox.forget_published, before=now - EVENTS_KEPT))
+        await self._database.write(partial(outbox.forget_published, before=now - outbox.EVENTS_KEPT))
         return await self._sweep_blobs(now - self._grace)
 
     async def _sweep_blobs(self, before: datetime) -> int:

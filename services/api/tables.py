@@ -73,3 +73,17 @@ class User(SQLModel, table=True):
     """Raised by a new password: tokens made before are refused."""
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     disabled_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+
+
+class AuditRun(SQLModel, table=True):
+    """What one run of `leads audit` found; the api exports the latest as metrics."""
+
+    __tablename__ = "audit_runs"
+
+    id: str = Field(primary_key=True)
+    """A UUIDv7 made when the run ended: the highest is the latest."""
+    started_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    finished_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    leads_checked: int
+    discrepancies: int
+    """What does not add up and was not mended by that run."""

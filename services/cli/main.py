@@ -27,7 +27,7 @@ def build(arguments: list[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    commands = {"up": up, "init": init, "provision": provision}
+    commands = {"up": up, "init": init, "provision": provision, "audit": audit}
     for name, command in commands.items():
         app.command(name)(command)
     if not arguments or arguments[0] not in commands:
@@ -69,3 +69,15 @@ def provision(
     from shared.settings import load_or_exit
 
     raise typer.Exit(asyncio.run(run(load_or_exit(CliSettings), volumes)))
+
+
+def audit(
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every resume and compare its hash.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove resumes without a lead that are past the grace.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines; the last one is the summary.")] = False,
+) -> None:
+    """Check that every lead adds up: resume, event, e-mails. Exit 1 and a line for each that does not."""
+    from services.cli.audit.command import run
+
+    raise typer.Exit(run(deep=deep, fix=fix, as_json=as_json))

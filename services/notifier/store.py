@@ -5,16 +5,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.notifier.tables import Email, EmailKind, EmailState
-from shared.database import table_of
+from shared.database import as_utc, table_of
 
 CAP_WINDOW = timedelta(days=1)
 
 _EMAILS = table_of(Email)
+_FACTS = select(
+    _EMAILS.c.id, _EMAILS.c.lead_id, _EMAILS.c.event_id, _EMAILS.c.kind, _EMAILS.c.state, _EMAILS.c.updated_at
+)
 _STEP = (
     update(_EMAILS)
     .where(
@@ -46,6 +49,18 @@ class Move:
         return self.state is EmailState.SENDING and self.seen_state is not EmailState.SENDING
 
 
+@dataclass(frozen=True, slots=True)
+class EmailFacts:
+    """What an audit must know of an e-mail: nothing about its reader."""
+
+    id: str
+    lead_id: str
+    event_id: str
+    kind: EmailKind
+    state: EmailState
+    updated_at: datetime
+
+
 def plan(session: Session, wanted: Sequence[Sequence[Email]], *, prospect_mails_per_day: int) -> list[Sequence[Email]]:
     """For each event, its e-mails: as they already are, or as wanted if the event is new.
 
@@ -70,6 +85,28 @@ def count_by_state(session: Session) -> dict[EmailState, int]:
     """How many e-mails are in each state; those with none are told as 0."""
     counted = session.execute(select(col(Email.state), func.count()).group_by(col(Email.state))).all()
     return {**dict.fromkeys(EmailState, 0), **dict(counted)}
+
+
+def facts_between(session: Session, after: str, through: str | None, limit: int) -> list[EmailFacts]:
+    """The first `limit` e-mails, in the order of their leads, of leads behind the id `after`.
+
+    They go up to and with the lead `through`; None means to the last.
+    """
+    wanted = _FACTS.where(_EMAILS.c.lead_id > after)
+    if through is not None:
+        wanted = wanted.where(_EMAILS.c.lead_id <= through)
+    return [_facts(row) for row in session.execute(wanted.order_by(_EMAILS.c.lead_id, _EMAILS.c.id).limit(limit))]
+
+
+def facts_of(session: Session, lead_ids: Sequence[str]) -> list[EmailFacts]:
+    """The e-mails of these leads."""
+    wanted = _FACTS.where(_EMAILS.c.lead_id.in_(lead_ids))
+    return [_facts(row) for row in session.execute(wanted.order_by(_EMAILS.c.lead_id, _EMAILS.c.id))]
+
+
+def _facts(row: Row[str, str, str, EmailKind, EmailState, datetime]) -> EmailFacts:
+    id_, lead_id, event_id, kind, state, updated_at = row
+    return EmailFacts(id_, lead_id, event_id, kind, state, as_utc(updated_at))
 
 
 def _known(session: Session, event_ids: Sequence[str]) -> dict[str, list[Email]]:

@@ -191,12 +191,13 @@ def _page(folder: Path, stored_before: datetime, *, after: str, limit: int) -> B
     with os.scandir(folder) as entries:
         names = (entry.name for entry in entries if entry.name > after and is_id(entry.name))
         first = heapq.nsmallest(limit + 1, names)
-    found = (_look(folder, name) for name in first[:limit])
+    found = (look(folder, name) for name in first[:limit])
     blobs = tuple(blob for blob in found if blob is not None and blob.stored_at < stored_before)
     return BlobPage(blobs, first[limit - 1] if len(first) > limit else None)
 
 
-def _look(folder: Path, name: str) -> BlobFacts | None:
+def look(folder: Path, name: str) -> BlobFacts | None:
+    """What is known of the blob of that name in `folder`; None when there is none. Raises `OSError`."""
     try:
         status = (folder / name).lstat()
     except FileNotFoundError:

@@ -127,6 +127,14 @@ class EventBus(Protocol):
 
     async def stats(self, queue: Queue) -> QueueStats: ...
 
+    def listing(self, queue: Queue) -> AsyncIterator[Sequence[str]] | None:
+        """The ids of all that `queue` has, in batches: ready, in hand, in retry levels, dead letters.
+
+        What is there from beginning to end is certain to be listed. None where the broker cannot list a queue without
+        taking its messages out.
+        """
+        ...
+
     async def peek(self, queue: Queue, limit: int) -> list[DeadLetter]:
         """The oldest dead letters, left where they are."""
         ...

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.bus.embedded import EmbeddedBus
+from shared.bus.embedded import bus as embedded_bus
 from shared.bus.embedded import file as embedded_file
 from shared.bus.embedded import rows as embedded_rows
 from shared.bus.embedded.turn import Clock
@@ -291,3 +292,16 @@ async def test_closing_the_bus_returns_messages_and_ends_the_iteration(path: Pat
         assert (await other.stats(QUEUE)).ready == 2
         with pytest.raises(BusUnavailable, match="not open"):
             await bus.publish([message()])
+
+
+async def test_a_listing_has_every_event_wherever_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_bus, "LISTED_AT_ONCE", 2)
+    messages = [message() for _ in range(5)]
+    async with embedded(path) as bus, bus.consume(QUEUE, 4) as deliveries:
+        await bus.publish(messages)
+        acknowledged, retried, dead, _in_hand = [await receive(deliveries) for _ in range(4)]
+        await acknowledged.ack()
+        await retried.retry(60.0, "later")
+        await dead.dead_letter("never")
+        listed = [id_ async for page in bus.listing(QUEUE) for id_ in page]
+    assert listed == [one.id for one in messages[1:]]

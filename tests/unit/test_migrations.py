@@ -1,5 +1,6 @@
 """Migrations make exactly the tables that the classes describe, for each room's database, and know when to stop."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from shared.outbox import OutboxEvent
 ROOMS = pytest.mark.parametrize(
     ("migrations", "classes"),
     [
-        pytest.param(API_MIGRATIONS, (api.Lead, api.IdempotencyKey, api.User, OutboxEvent), id="api"),
+        pytest.param(API_MIGRATIONS, (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, OutboxEvent), id="api"),
         pytest.param(NOTIFIER_MIGRATIONS, (notifier.Email,), id="notifier"),
     ],
 )
@@ -95,6 +96,35 @@ async def test_migrating_again_changes_nothing(tmp_path, migrations, classes):
     before = schema(path)
     await migrate(path, migrations)
     assert schema(path) == before
+
+
+@ROOMS
+async def test_a_database_of_the_first_version_is_brought_up_to_date_and_keeps_its_rows(tmp_path, migrations, classes):
+    first = tmp_path / "first" / "versions"
+    first.mkdir(parents=True)
+    shutil.copy(next(migrations.glob("0001_*.py")), first)
+    await migrate(tmp_path / "old.db", first)
+    table = classes[0].__tablename__
+    fill(tmp_path / "old.db", table)
+    await migrate(tmp_path / "old.db", migrations)
+    assert rows(tmp_path / "old.db", table) == 1
+    await migrate(tmp_path / "new.db", migrations)
+    assert schema(tmp_path / "old.db") == schema(tmp_path / "new.db")
+
+
+def fill(path: Path, table: str) -> None:
+    """One row, whatever its columns are: SQLite minds no type."""
+    with sqlite3.connect(path) as connection:
+        columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' for _ in columns)})", [1 for _ in columns])
+    connection.close()
+
+
+def rows(path: Path, table: str) -> int:
+    with sqlite3.connect(path) as connection:
+        (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    connection.close()
+    return count
 
 
 @ROOMS

@@ -24,6 +24,9 @@ from shared.topology import Queue, Topology
 LEASE_SECONDS = 5.0
 """How long a consumer may be silent before its messages go to others. It renews five times in that span."""
 
+LISTED_AT_ONCE = 2000
+"""Messages of one read of a listing: each read is short, so that nobody waits for it."""
+
 
 class EmbeddedBus:
     """A durable bus in the file `path`: folder and file are made for their owner alone, as it holds personal data.
@@ -94,6 +97,13 @@ class EmbeddedBus:
 
     async def stats(self, queue: Queue) -> QueueStats:
         return await self._file.read(partial(rows.count, queue=queue, now=time.time()))
+
+    async def listing(self, queue: Queue) -> AsyncIterator[Sequence[str]]:
+        """By position, which a message keeps for as long as it is here."""
+        after = 0
+        while page := await self._file.read(partial(rows.list_after, queue=queue, after=after, limit=LISTED_AT_ONCE)):
+            yield [id_ for _, id_ in page]
+            after = page[-1][0]
 
     async def peek(self, queue: Queue, limit: int) -> list[DeadLetter]:
         return await self._file.read(partial(rows.dead_letters, queue=queue, limit=limit))

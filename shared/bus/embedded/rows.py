@@ -184,6 +184,12 @@ def count(connection: sqlite3.Connection, queue: Queue, now: float) -> QueueStat
     )
 
 
+def list_after(connection: sqlite3.Connection, queue: Queue, after: int, limit: int) -> list[tuple[int, str]]:
+    """Position and id of the next messages, wherever in the queue they are."""
+    statement = "SELECT position, id FROM message WHERE position > ? AND queue = ? ORDER BY position LIMIT ?"
+    return connection.execute(statement, (after, queue.name, limit)).fetchall()
+
+
 def dead_letters(connection: sqlite3.Connection, queue: Queue, limit: int) -> list[DeadLetter]:
     """The oldest first."""
     statement = f"""SELECT reason, attempt, dead_at, {MESSAGE} FROM message

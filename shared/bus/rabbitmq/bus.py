@@ -99,6 +99,10 @@ class RabbitBus:
             dead=counts[queue.dead_letters].message_count or 0,
         )
 
+    def listing(self, queue: Queue) -> None:
+        """AMQP has no way to look into a queue but to take its messages out."""
+        del queue
+
     async def peek(self, queue: Queue, limit: int) -> list[DeadLetter]:
         return await self._dead_letters.peek(queue, limit)
 

@@ -1,0 +1,68 @@
+"""The folder of the resumes as an audit looks at it: many blobs at a time, whether or not the storage is running.
+
+A trip to a thread for each blob costs more than the look itself. Nothing here needs the room, and nothing but `remove`
+changes anything.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterable, Sequence
+from hashlib import file_digest
+from pathlib import Path
+
+from services.storage.blobs import BlobFacts
+from services.storage.folder import remove, sync_folder
+from services.storage.local import look
+from shared.ids import is_id
+
+NAMES_AT_ONCE = 1000
+
+
+class Inventory:
+    """The blobs in `folder`. Every verb raises `OSError` when it cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def facts(self, blob_ids: Iterable[str]) -> dict[str, BlobFacts]:
+        """What is known of those of `blob_ids` that are stored. What cannot be an id is not stored."""
+        return await asyncio.to_thread(_facts, self._folder, blob_ids)
+
+    async def digests(self, blob_ids: Iterable[str]) -> dict[str, str]:
+        """SHA-256, in hex, of the bytes of each blob that is stored: all of them are read."""
+        return await asyncio.to_thread(_digests, self._folder, blob_ids)
+
+    async def listing(self) -> AsyncIterator[Sequence[str]]:
+        """The ids of all blobs in batches, in no order: a sorted listing would hold all names or read them again."""
+        with await asyncio.to_thread(os.scandir, self._folder) as entries:
+            while names := await asyncio.to_thread(_next_names, entries):
+                yield [name for name in names if is_id(name)]
+
+    async def remove(self, blob_ids: Sequence[str]) -> None:
+        """Remove these durably."""
+        await asyncio.to_thread(_remove, self._folder, blob_ids)
+
+
+def _facts(folder: Path, blob_ids: Iterable[str]) -> dict[str, BlobFacts]:
+    found = (look(folder, blob_id) for blob_id in blob_ids if is_id(blob_id))
+    return {facts.id: facts for facts in found if facts is not None}
+
+
+def _digests(folder: Path, blob_ids: Iterable[str]) -> dict[str, str]:
+    digests = {}
+    for blob_id in _facts(folder, blob_ids):
+        with contextlib.suppress(FileNotFoundError), (folder / blob_id).open("rb") as file:
+            digests[blob_id] = file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _next_names(entries: "Iterable[os.DirEntry[str]]") -> list[str]:
+    return [entry.name for entry in itertools.islice(entries, NAMES_AT_ONCE)]
+
+
+def _remove(folder: Path, blob_ids: Sequence[str]) -> None:
+    for blob_id in blob_ids:
+        remove(f"{folder}/{blob_id}")
+    sync_folder(folder)
