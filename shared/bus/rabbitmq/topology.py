@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import ChannelPreconditionFailed
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
 from pamqp.common import FieldTable
 
 from shared.bus.protocol import BusUnavailable
@@ -19,16 +20,38 @@ from shared.topology import DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Queue, R
 async def declare(connection: AbstractConnection, topology: Topology) -> None:
     """Exchange, queues, retry levels, dead letters and bindings; does nothing where all is there already.
 
-    Raises `BusUnavailable` when one of them is there with other arguments (406), aio-pika's errors for the rest.
+    A user who may not declare (403), as one who only publishes need not, is content when somebody else has. Raises
+    `BusUnavailable` when one of them is missing then, or there with other arguments (406), aio-pika's errors for the
+    rest.
     """
     async with connection.channel(publisher_confirms=False) as channel:
-        async with _same_arguments(f'exchange "{topology.exchange}"', "in its management pages"):
-            await channel.declare_exchange(topology.exchange, ExchangeType.TOPIC, durable=True)
+        try:
+            await _declare(channel, topology)
+        except ChannelAccessRefused as refused:
+            await _find(connection, topology, refused)
+            return
         for queue in topology.queues:
-            for name, arguments in _queues(queue):
-                async with _same_arguments(f'queue "{name}"', f"rabbitmqctl delete_queue {name}"):
-                    await channel.declare_queue(name, durable=True, arguments=arguments)
             await _bind(channel, queue, topology.exchange)
+
+
+async def _declare(channel: AbstractChannel, topology: Topology) -> None:
+    async with _same_arguments(f'exchange "{topology.exchange}"', "in its management pages"):
+        await channel.declare_exchange(topology.exchange, ExchangeType.TOPIC, durable=True)
+    for queue in topology.queues:
+        for name, arguments in arguments_of(queue):
+            async with _same_arguments(f'queue "{name}"', f"rabbitmqctl delete_queue {name}"):
+                await channel.declare_queue(name, durable=True, arguments=arguments)
+
+
+async def _find(connection: AbstractConnection, topology: Topology, refused: ChannelAccessRefused) -> None:
+    """Passive declarations need no permission (https://www.rabbitmq.com/docs/access-control#authorisation)."""
+    async with connection.channel(publisher_confirms=False) as channel:
+        async with _there(f'exchange "{topology.exchange}"', refused):
+            await channel.declare_exchange(topology.exchange, passive=True)
+        for queue in topology.queues:
+            for name, _ in arguments_of(queue):
+                async with _there(f'queue "{name}"', refused):
+                    await channel.declare_queue(name, passive=True)
 
 
 async def _bind(channel: AbstractChannel, queue: Queue, exchange: str) -> None:
@@ -37,8 +60,8 @@ async def _bind(channel: AbstractChannel, queue: Queue, exchange: str) -> None:
         await declared.bind(exchange, routing_key)
 
 
-def _queues(queue: Queue) -> list[tuple[str, FieldTable]]:
-    """What belongs to `queue`, in the order in which one refers to the other."""
+def arguments_of(queue: Queue) -> list[tuple[str, FieldTable]]:
+    """The names of what belongs to `queue`, each with its arguments, in the order in which one refers to the other."""
     levels = [(level.name, retry_arguments(queue, level)) for level in queue.retry_levels]
     return [(queue.dead_letters, dead_letter_arguments()), (queue.name, work_arguments(queue)), *levels]
 
@@ -88,4 +111,15 @@ async def _same_arguments(what: str, how_to_delete: str) -> AsyncIterator[None]:
         raise BusUnavailable(
             f"RabbitMQ has the {what} with other settings than Leads needs: empty it, delete it ({how_to_delete}) and "
             f"start again. It said: {error}."
+        ) from error
+
+
+@asynccontextmanager
+async def _there(what: str, refused: ChannelAccessRefused) -> AsyncIterator[None]:
+    try:
+        yield
+    except ChannelNotFoundEntity as error:
+        raise BusUnavailable(
+            f"The user of LEADS_BROKER_URL lacks a permission at RabbitMQ to declare what is missing, the {what}: start "
+            f"the notifier, whose user may, or give it to this one (rabbitmqctl set_permissions). It said: {refused}."
         ) from error
