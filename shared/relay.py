@@ -15,6 +15,7 @@ from shared.bus.protocol import BusUnavailable, EventBus, Message, PublishFailed
 from shared.database import Database
 from shared.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED, PUBLISH_FAILURES
 from shared.problems import Problem
+from shared.repeats import Repeats
 
 BATCH = 200
 """Most events in flight at once: enough to hide the round trip, few enough to send again without a thought."""
@@ -44,6 +45,7 @@ class Relay:
         self._woken = asyncio.Event()
         self._opened = False
         self._failures = 0
+        self._repeats = Repeats()
         self.trouble: str | None = None
         """Why the last publish failed, for `/readyz`; None when it did not."""
 
@@ -120,7 +122,7 @@ class Relay:
     async def _back_off(self, error: Exception) -> None:
         self._failures += 1
         PUBLISH_FAILURES.inc()
-        if self.trouble is None:
+        if self._repeats.is_news(str(error)):
             log.warning("bus unavailable, events wait in the outbox", reason=str(error))
         self.trouble = str(error)
         await self._measure_quietly()
@@ -132,4 +134,5 @@ class Relay:
         if self.trouble is not None:
             log.info("bus available again, draining the outbox", failures=self._failures)
         self._failures = 0
+        self._repeats.over()
         self.trouble = None

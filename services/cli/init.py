@@ -94,13 +94,13 @@ async def _prepare(settings: CliSettings) -> StaffLogin | None:
     from services.api.settings import ApiSettings
     from services.notifier import setup as notifier
     from services.notifier.settings import NotifierSettings
-    from shared.database import SchemaTooNew
     from shared.problems import Problem
+    from shared.schema import DatabaseBroken, DatabaseUnfit
 
     try:
         login = await api.prepare(load(ApiSettings, data_dir=settings.data_dir))
         await notifier.prepare(load(NotifierSettings, data_dir=settings.data_dir))
-    except (SQLAlchemyError, SchemaTooNew, Problem, OSError) as error:  # OSError: a database server that is away
+    except (SQLAlchemyError, DatabaseUnfit, DatabaseBroken, Problem, OSError) as error:  # OSError: a server
         reason = str(error).splitlines()[0]
         raise NotPrepared(f"the databases could not be prepared: {reason}") from error
     return StaffLogin(login.email, login.password) if login is not None else None

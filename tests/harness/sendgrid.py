@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from tests.harness.sendgrid_rules import MAX_BODY_BYTES, Fault, error_body, faults, recipients
+from tests.harness.sendgrid_rules import MAX_BODY_BYTES, Fault, error_body, faults, is_sandboxed, recipients
 
 REQUESTS_PER_WINDOW = 10_000
 EMAIL_ID_ARG = "email_id"
@@ -62,6 +62,8 @@ class SendGridStandIn:
         self.received: list[Received] = []
         self.requests = 0
         """All requests to `mail/send`, also those that were refused or dropped."""
+        self.sandboxed = 0
+        """Requests that were found in order and not sent: https://www.twilio.com/docs/sendgrid/for-developers/sending-email/sandbox-mode."""
         self.peers: set[object] = set()
         """The client's end of each connection that requests came over."""
         self._port = port
@@ -145,6 +147,9 @@ class SendGridStandIn:
             return misdeed
         if refusal is not None:
             return refusal
+        if is_sandboxed(document):
+            self.sandboxed += 1
+            return web.Response(status=HTTPStatus.OK)
         mail = self._accept(document)
         if behaviour == Behaviour.DROP_AFTER_ACCEPT:
             return _drop(request)

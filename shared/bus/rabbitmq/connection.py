@@ -150,7 +150,10 @@ def explain(error: BaseException, url: str) -> str:
             return line.format(where=where, said=said)
     if "Connection.OpenOk" in said or error.args[:1] == (_NOT_ALLOWED,):
         # aiormq 7.2 drops what the broker says when it closes instead of opening: only that it did is left to tell.
-        return f"RabbitMQ does not open the virtual host of {where}: see whether it exists and this user may use it."
+        return (
+            f"RabbitMQ does not open the virtual host of {where}: see whether it exists (rabbitmqctl add_vhost) and "
+            "whether this user may use it (rabbitmqctl set_permissions)."
+        )
     return f"RabbitMQ cannot be reached at {where}: {said}."
 
 
@@ -158,7 +161,10 @@ _ADVICE = (
     (PublishError, "No queue at RabbitMQ takes the message ({said}): see whether its queue is bound to the exchange."),
     (DeliveryError, "RabbitMQ refused the message ({said}): see whether a queue is full or a cluster has no majority."),
     ((ProbableAuthenticationError, AuthenticationError), "RabbitMQ refuses the user or the password of {where}."),
-    (ChannelAccessRefused, "The user of {where} lacks a permission at RabbitMQ: {said}."),
+    (
+        ChannelAccessRefused,
+        "The user of {where} lacks a permission at RabbitMQ ({said}): `leads doctor` tells which command gives it.",
+    ),
     (
         ChannelNotFoundEntity,
         "A queue or the exchange is gone from RabbitMQ ({said}): the next try declares it again.",
