@@ -34,6 +34,10 @@ MIN_RETRY_AFTER_SECONDS = 1.0
 MAX_RETRY_AFTER_SECONDS = 900.0
 """A quarter of an hour: a limit that lasts longer is asked about again, and a wrong clock cannot stop the mail."""
 
+_CHECK = {
+    HTTPStatus.UNAUTHORIZED: "Check SENDGRID_API_KEY and the account's credits.",
+    HTTPStatus.FORBIDDEN: "Check that LEADS_MAIL_FROM is a verified sender and that SENDGRID_API_KEY may send mail.",
+}
 _SANDBOX = {"mail_settings": {"sandbox_mode": {"enable": True}}}
 _ANSWER_MAX_BYTES = 64 * 1024
 _REASON_MAX_CHARACTERS = 300
@@ -238,11 +242,8 @@ def _refusal(status: int, headers: Mapping[str, str], said: str) -> MailError:
     words = f"SendGrid answered {status}{': ' + said.rstrip('.') if said else ''}."
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return MailThrottled(words, retry_after_seconds=_retry_after_seconds(headers))
-    if status == HTTPStatus.UNAUTHORIZED:
-        return MailUnauthorized(f"{words} Check SENDGRID_API_KEY and the account's credits.")
-    if status == HTTPStatus.FORBIDDEN:
-        hint = "Check that LEADS_MAIL_FROM is a verified sender and that SENDGRID_API_KEY may send mail (mail.send)."
-        return MailUnauthorized(f"{words} {hint}")
+    if status in _CHECK:
+        return MailUnauthorized(f"{words} {_CHECK[status]}")
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED} or 300 <= status < 400:  # noqa: PLR2004
         return MailUnavailable(f"{words} Nothing takes mail there: check SENDGRID_BASE_URL.")
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:

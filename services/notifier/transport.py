@@ -100,8 +100,14 @@ def transport_for(
         return SendGridTransport(
             api_key=api_key, sender=sender, base_url=base_url, timeouts=timeouts, concurrent_sends=concurrent_sends
         )
+    folder = folder_of(url)
+    if folder is None:
+        raise ValueError("LEADS_MAIL_URL must be sendgrid:// or file:///path/to/a/folder.")
+    return MailboxTransport(folder, sender=sender)
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder that a `file://` URL names; None for another URL."""
     parts = urlsplit(url)
     plain = parts.netloc in {"", "localhost"} and len(parts.path) > 1 and not parts.query and not parts.fragment
-    if parts.scheme == "file" and plain:
-        return MailboxTransport(Path(unquote(parts.path)), sender=sender)
-    raise ValueError("LEADS_MAIL_URL must be sendgrid:// or file:///path/to/a/folder.")
+    return Path(unquote(parts.path)) if parts.scheme == "file" and plain else None

@@ -120,6 +120,6 @@ async def _there(what: str, refused: ChannelAccessRefused) -> AsyncIterator[None
         yield
     except ChannelNotFoundEntity as error:
         raise BusUnavailable(
-            f"The user of LEADS_BROKER_URL lacks a permission at RabbitMQ to declare what is missing, the {what}: "
-            f"start the notifier, whose user may, or give it to this one (rabbitmqctl set_permissions). It said: {refused}."
+            f"The user of LEADS_BROKER_URL may not declare at RabbitMQ what is missing there, the {what}: start "
+            f"the notifier, whose user may, or see `leads doctor`. It said: {refused}."
         ) from error
