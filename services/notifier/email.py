@@ -34,7 +34,7 @@ MIN_RETRY_AFTER_SECONDS = 1.0
 MAX_RETRY_AFTER_SECONDS = 900.0
 """A quarter of an hour: a limit that lasts longer is asked about again, and a wrong clock cannot stop the mail."""
 
-_CHECK = {
+_CHECK: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: "Check SENDGRID_API_KEY and the account's credits.",
     HTTPStatus.FORBIDDEN: "Check that LEADS_MAIL_FROM is a verified sender and that SENDGRID_API_KEY may send mail.",
 }

@@ -1,4 +1,4 @@
-"""Whether mail would leave. SendGrid is asked by a call that it checks in full and sends nothing for (its sandbox mode)."""
+"""Whether mail would leave. SendGrid is asked by a call that it checks and sends nothing for (sandbox mode)."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit

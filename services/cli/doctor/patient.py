@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
@@ -69,10 +69,28 @@ def file_of(url: str) -> Path | None:
 
 
 def _read(cls: type[AnySettings], said: dict[str, None]) -> AnySettings | None:
+    """What is wrong is put into `said`. Those settings get their defaults, so that the others can be looked at."""
+    given: dict[str, Any] = {}
     try:
-        return cls()
-    except ValidationError as error:
-        said.update(dict.fromkeys(complaints(error)))
+        while True:
+            try:
+                return cls(**given)
+            except ValidationError as error:
+                said.update(dict.fromkeys(complaints(error)))
+                wrong = _defaults(cls, error)
+                if wrong.keys() <= given.keys():
+                    return None
+                given |= wrong
     except SettingsError as error:
         said[str(error)] = None
-    return None
+        return None
+
+
+def _defaults(cls: type[Settings], error: ValidationError) -> dict[str, Any]:
+    """Of the settings that are wrong. One of its own says nothing of two that do not fit together."""
+    wrong = {str(one["loc"][0]) for one in error.errors(include_input=False) if one["loc"]}
+    return {
+        field: about.get_default(call_default_factory=True)
+        for field, about in cls.model_fields.items()
+        if wrong & {field, str(about.validation_alias)}
+    }

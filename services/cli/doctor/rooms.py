@@ -51,23 +51,23 @@ async def check_storage(patient: Patient) -> list[Finding]:
 
 
 async def _ready(session: aiohttp.ClientSession, name: str, url: str) -> list[Finding]:
-    setting = f"LEADS_{name.upper()}_PORT"
+    setting, room = f"LEADS_{name.upper()}_PORT", f"{name} room"
     try:
         async with session.get(f"{url}/readyz") as response:
             told = await response.json()
             checks: dict[str, str] = told["checks"]
     except (aiohttp.ClientConnectorError, ConnectionError):
-        return [skipped(name, f"is not running at {url}")]
+        return [skipped(room, f"is not running at {url}")]
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError):
         return [
-            failed(name, f"What listens at {url} does not answer as Leads does.", f"Free that port, or set {setting}.")
+            failed(room, f"What listens at {url} does not answer as Leads does.", f"Free that port, or set {setting}.")
         ]
     faults = {part: said for part, said in checks.items() if said != "ok"}
     if response.status != HTTPStatus.OK:
-        return [failed(name, f"is not ready: {_listed(faults)}", "Mend that; the room needs no restart.")]
+        return [failed(room, f"is not ready: {_listed(faults)}", "Mend that; the room needs no restart.")]
     if faults:
-        return [warning(name, f"is ready, but {_listed(faults)}", "Mend that; nothing is lost meanwhile.")]
-    return [ok(name, f"is ready at {url}")]
+        return [warning(room, f"is ready, but {_listed(faults)}", "Mend that; nothing is lost meanwhile.")]
+    return [ok(room, f"is ready at {url}")]
 
 
 def _judge(url: str, stranger: int, friend: int) -> Finding:

@@ -60,7 +60,7 @@ def _unusable(patient: Patient) -> Iterator[Finding]:
             settings.secret(name, given)
         except SettingsError as error:
             if name not in tried:
-                yield failed("secrets", str(error), f"`leads init` makes it; or set LEADS_{name.upper()} or its _FILE.")
+                yield failed("secrets", str(error), f"Or set LEADS_{name.upper()}, or LEADS_{name.upper()}_FILE.")
             tried.add(name)
     if patient.api is not None and patient.api.jwt_private_key is not None:
         try:
