@@ -14,6 +14,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from email.utils import formatdate
 from enum import StrEnum
 from http import HTTPStatus
 from io import RawIOBase
@@ -66,6 +67,8 @@ class SendGridStandIn:
         """Requests that were found in order and not sent: https://www.twilio.com/docs/sendgrid/for-developers/sending-email/sandbox-mode."""
         self.peers: set[object] = set()
         """The client's end of each connection that requests came over."""
+        self.clock_ahead_seconds = 0.0
+        """How far the `Date` of its answers is ahead."""
         self._port = port
         self._log_path = log
         self._log: RawIOBase | None = None
@@ -95,6 +98,7 @@ class SendGridStandIn:
         """Listen on loopback."""
         self._open_log()
         app = web.Application(client_max_size=MAX_BODY_BYTES + 1)
+        app.on_response_prepare.append(self._date)
         app.router.add_post("/v3/mail/send", self._send)
         app.router.add_post("/_control", self._control)
         app.router.add_get("/_received", self._tell_received)
@@ -120,6 +124,9 @@ class SendGridStandIn:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    async def _date(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = formatdate(time.time() + self.clock_ahead_seconds, usegmt=True)
 
     async def _control(self, request: web.Request) -> web.Response:
         wish = await request.json()
@@ -222,7 +229,11 @@ def _refuse(status: int, *found: Fault) -> web.Response:
 
 
 def _answer_status(status: int, reset_in_seconds: float) -> web.Response:
-    said = {401: "The provided authorization grant is invalid, expired, or revoked", 429: "too many requests"}
+    said = {
+        401: "The provided authorization grant is invalid, expired, or revoked",
+        403: "The from address does not match a verified Sender Identity.",
+        429: "too many requests",
+    }
     response = _refuse(status, Fault(said.get(status, HTTPStatus(status).phrase), None))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         response.headers.update(_limits(0, reset_in_seconds))

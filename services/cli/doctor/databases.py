@@ -1,6 +1,6 @@
 """The databases: sound, in WAL mode, of a version that this Leads knows, and with somebody who may sign in.
 
-Each is opened read-only and by itself: `shared.database` would make what is missing.
+Each is opened for reading and by itself: `shared.database` would make what is missing.
 """
 
 import sqlite3
@@ -152,7 +152,7 @@ def _quick_check(connection: sqlite3.Connection) -> str | None:
     give_up_at = time.monotonic() + QUICK_CHECK_SECONDS
     connection.set_progress_handler(lambda: time.monotonic() > give_up_at, _STEPS)
     try:
-        return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        return " ".join(str(connection.execute("PRAGMA quick_check(1)").fetchone()[0]).split())
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             return None
@@ -162,4 +162,10 @@ def _quick_check(connection: sqlite3.Connection) -> str | None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
+    """Not with `mode=ro`: the last reader of a WAL could not clear away then what the first has made beside the file.
+
+    Makes no file that is not there.
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=1.0)
+    connection.execute("PRAGMA query_only = ON")
+    return connection

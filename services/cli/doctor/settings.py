@@ -80,7 +80,7 @@ def _needed(patient: Patient) -> Iterator[tuple[str, Settings, SecretStr | None]
 def _shared(patient: Patient) -> Iterator[Finding]:
     """A key for two purposes: whoever gets hold of one has the other."""
     owners: dict[str, str] = {}
-    for setting, value in _values(patient):
+    for setting, value in dict(_values(patient)).items():
         other = owners.setdefault(value, setting)
         if other != setting:
             yield failed(
