@@ -117,9 +117,11 @@ class RabbitNode:
         """
         self.evaluate(f'spawn(fun () -> rabbit_vhost:delete(<<"{name}">>, <<"test">>) end).')
 
-    def add_user(self, name: str, vhost: str, *, configure: str, write: str, read: str) -> str:
-        """The URL of a user with just these permissions, which an earlier one of that name loses."""
-        password = secrets.token_hex(8)
+    def add_user(
+        self, name: str, vhost: str, *, configure: str, write: str, read: str, password: str | None = None
+    ) -> str:
+        """The URL of a user with just these permissions, in place of an earlier one of that name."""
+        password = password or secrets.token_hex(8)
         permissions = ", ".join(_binary(pattern) for pattern in (configure, write, read))
         self.evaluate(
             f"catch rabbit_auth_backend_internal:delete_user({_binary(name)}, {_binary('test')}),"
