@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq]
 SEVERAL_TRIES_SECONDS = 4.5
 """Both rooms try every two seconds at least."""
 
+ROOMS = ("api", "notifier")
 PASSWORD = secrets.token_hex(8)
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 NOTHING = dict.fromkeys(EVERYTHING, "^$")
@@ -95,9 +96,10 @@ async def test_leads_are_accepted_it_is_said_once_and_the_mails_follow_when_it_i
     vhost = f"test-{new_id()}"
     broken = await fault(rabbit_node, vhost)
     house.deployment.environment["LEADS_BROKER_URL"] = broken.url
-    seen = {room: len(house.deployment.log(room)) for room in ("api", "notifier")}
-    for room in seen:
+    for room in ROOMS:
         house.deployment.kill(room)
+    seen = {room: len(house.deployment.log(room)) for room in ROOMS}
+    for room in ROOMS:
         await house.deployment.restart(room)
 
     async with Client(house.deployment.api_url) as client:
@@ -108,7 +110,9 @@ async def test_leads_are_accepted_it_is_said_once_and_the_mails_follow_when_it_i
     assert ready.status == 200
     assert "LEADS_BROKER_URL" in ready.json["checks"]["broker"]
     for room, after in seen.items():
-        (trouble,) = troubles(house, room, after)
+        found = troubles(house, room, after)
+        assert len(found) == 1, found
+        (trouble,) = found
         assert said in trouble["reason"]
         assert "LEADS_BROKER_URL" in trouble["reason"]
         assert PASSWORD not in trouble["reason"]

@@ -7,7 +7,6 @@ published. Both leave RabbitMQ as it was.
 import asyncio
 from collections.abc import Sequence
 
-import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AuthenticationError, ProbableAuthenticationError
 
@@ -17,7 +16,7 @@ from services.cli.doctor.rabbitmq_permissions import may_consume, may_publish
 from services.cli.doctor.rabbitmq_topology import compare, find
 from services.cli.doctor.report import Finding, failed, ok
 from shared.bus import BusUnavailable
-from shared.bus.rabbitmq.connection import clear_errors, close
+from shared.bus.rabbitmq.connection import clear_errors, close, dial
 from shared.topology import Topology
 
 CONNECT_SECONDS = 4.0
@@ -56,7 +55,7 @@ async def _examine(broker: Broker) -> list[Finding]:
 async def _connect(url: str) -> AbstractConnection:
     with clear_errors(url):
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await aio_pika.connect(url, client_properties={"connection_name": "leads doctor"})
+            return await dial(url, name="leads doctor")
 
 
 def _how_to_connect(broker: Broker, error: BusUnavailable) -> str:
