@@ -1,6 +1,7 @@
 """Carries out all checks at once, each within its time, and tells what they found."""
 
 import asyncio
+import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable, Collection
@@ -56,7 +57,7 @@ async def _carry_out(check: Check, patient: Patient) -> list[Finding]:
     name = check.__name__.removeprefix("check_")
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            if asyncio.iscoroutinefunction(check):
+            if inspect.iscoroutinefunction(check):
                 findings: list[Finding] = await check(patient)
                 return findings
             return await asyncio.to_thread(check, patient)  # type: ignore[arg-type]
