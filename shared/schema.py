@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError
 
+from shared.settings import EX_TEMPFAIL, CannotStart
 from shared.sqlite import LASTING, TELLING, primary_code, telling
 
 _VERSION_TABLE = "alembic_version"
@@ -21,7 +22,7 @@ _VERSION_TABLE = "alembic_version"
 log = structlog.get_logger()
 
 
-class DatabaseUnfit(Exception):  # noqa: N818
+class DatabaseUnfit(CannotStart):
     """This Leads cannot work with the database as it is; the text says what to do. To try again does not help."""
 
 
@@ -29,8 +30,10 @@ class SchemaTooNew(DatabaseUnfit):
     """The database was written by a newer Leads than this one."""
 
 
-class DatabaseBroken(Exception):  # noqa: N818
+class DatabaseBroken(CannotStart):
     """The database cannot be used just now: to try again may help."""
+
+    exit_status = EX_TEMPFAIL
 
 
 class SchemaState(StrEnum):

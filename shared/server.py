@@ -12,8 +12,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from shared.limited_http import ShortReads
-from shared.schema import DatabaseBroken, DatabaseUnfit
-from shared.settings import EX_CONFIG
+from shared.settings import CannotStart
 
 KEEP_ALIVE_SECONDS = 30
 STOP_GRACE_SECONDS = 8
@@ -21,7 +20,7 @@ EX_UNAVAILABLE = 69
 """Exit status when the port is taken (sysexits.h)."""
 
 EX_SOFTWARE = 70
-EX_TEMPFAIL = 75
+"""Exit status when the app does not start because of a defect, whose stack was logged."""
 
 
 def serve(app: FastAPI, *, host: str, port: int, setting: str) -> None:
@@ -71,8 +70,8 @@ class _Start:
 
         try:
             await self._app(scope, receive, hold_failure)
-        except (DatabaseUnfit, DatabaseBroken) as error:
-            self.failed_with = EX_CONFIG if isinstance(error, DatabaseUnfit) else EX_TEMPFAIL
+        except CannotStart as error:
+            self.failed_with = error.exit_status
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
         except BaseException:

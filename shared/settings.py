@@ -26,6 +26,16 @@ EX_CONFIG = 78
 AnySettings = TypeVar("AnySettings", bound="Settings")
 
 
+EX_TEMPFAIL = 75
+"""Exit status of a room that could not start now and may later (sysexits.h)."""
+
+
+class CannotStart(Exception):  # noqa: N818
+    """Why a room cannot start, in one line for whoever can mend it. `exit_status` says whether to try again."""
+
+    exit_status = EX_CONFIG
+
+
 class SettingsError(Exception):
     """A setting that cannot work, said in one line that names it."""
 

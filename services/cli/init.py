@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from services.cli.prepared import is_prepared, remember
 from services.cli.settings import CliSettings
-from shared.settings import SettingsError, exit_with, load, make_secret_file, secret_file
+from shared.settings import CannotStart, SettingsError, exit_with, load, make_secret_file, secret_file
 
 SECRET_BYTES = 48
 TURN_POLL_SECONDS = 0.05
@@ -95,12 +95,11 @@ async def _prepare(settings: CliSettings) -> StaffLogin | None:
     from services.notifier import setup as notifier
     from services.notifier.settings import NotifierSettings
     from shared.problems import Problem
-    from shared.schema import DatabaseBroken, DatabaseUnfit
 
     try:
         login = await api.prepare(load(ApiSettings, data_dir=settings.data_dir))
         await notifier.prepare(load(NotifierSettings, data_dir=settings.data_dir))
-    except (SQLAlchemyError, DatabaseUnfit, DatabaseBroken, Problem, OSError) as error:  # OSError: a server
+    except (SQLAlchemyError, CannotStart, Problem, OSError) as error:  # OSError: a database server that is away
         reason = str(error).splitlines()[0]
         raise NotPrepared(f"the databases could not be prepared: {reason}") from error
     return StaffLogin(login.email, login.password) if login is not None else None

@@ -17,8 +17,7 @@ from services.api.staff import UserError
 from services.api.tables import Role
 from shared.database import Database, unavailable_when_broken
 from shared.problems import Problem
-from shared.schema import DatabaseBroken, DatabaseUnfit
-from shared.settings import load_or_exit
+from shared.settings import CannotStart, load_or_exit
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -99,7 +98,7 @@ async def _database() -> AsyncIterator[Database]:
 def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
-    except (UserError, Problem, DatabaseUnfit, DatabaseBroken, ValueError) as error:
+    except (UserError, Problem, CannotStart, ValueError) as error:
         sys.stderr.write(f"leads: {error}\n")
         raise typer.Exit(1) from None
 
