@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from tests.harness.commands import leads
 from tests.harness.deployment import STOP_SECONDS, Deployment
+from tests.harness.doctor import prepared
 
 NEWER = "9999_of_tomorrow"
 
@@ -16,7 +17,7 @@ NEWER = "9999_of_tomorrow"
 @pytest_asyncio.fixture
 async def deployment(tmp_path: Path):
     deployment = Deployment(tmp_path)
-    assert (await leads(deployment, "init")).status == 0
+    await prepared(deployment.data)
     yield deployment
     deployment.end()
 
@@ -41,19 +42,21 @@ def of_no_kind(path: Path) -> None:
     path.write_bytes(b"no database at all " * 500)
 
 
+API = ("api", "leads.db", "LEADS_DATABASE_URL")
+NOTIFIER = ("notifier", "notifier.db", "LEADS_NOTIFIER_DATABASE_URL")
+
+
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("where", "spoil", "said"),
     [
-        (from_tomorrow, f"was written by a newer version of Leads (schema {NEWER}"),
-        (of_something_else, "it was not made by Leads"),
-        (of_no_kind, "is not a file of Leads"),
+        (API, from_tomorrow, f"was written by a newer version of Leads (schema {NEWER}"),
+        (NOTIFIER, from_tomorrow, f"was written by a newer version of Leads (schema {NEWER}"),
+        (API, of_something_else, "it was not made by Leads"),
+        (NOTIFIER, of_no_kind, "is not a file of Leads"),
     ],
 )
-@pytest.mark.parametrize(
-    ("room", "file", "setting"),
-    [("api", "leads.db", "LEADS_DATABASE_URL"), ("notifier", "notifier.db", "LEADS_NOTIFIER_DATABASE_URL")],
-)
-async def test_a_room_says_it_in_one_line_and_that_trying_again_is_no_use(deployment, room, file, setting, spoil, said):
+async def test_a_room_says_it_in_one_line_and_that_trying_again_is_no_use(deployment, where, spoil, said):
+    room, file, setting = where
     path = deployment.data / file
     spoil(path)
     before = path.read_bytes()
@@ -67,6 +70,7 @@ async def test_a_room_says_it_in_one_line_and_that_trying_again_is_no_use(deploy
 
 
 async def test_leads_up_ends_with_it(deployment):
+    assert (await leads(deployment, "init")).status == 0
     from_tomorrow(deployment.data / "leads.db")
     ended = await leads(deployment, "up")
     assert ended.status == os.EX_CONFIG

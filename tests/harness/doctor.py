@@ -1,6 +1,5 @@
 """Looks at a deployment as `leads doctor` does, inside the test's own process and with the test's own settings."""
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,8 +42,3 @@ async def the_one(check: Check, settings: Mapping[str, str], state: State) -> Fi
     assert len(found) == 1, found
     assert "\n" not in found[0].found + found[0].mend
     return found[0]
-
-
-def run(check: Check, settings: Mapping[str, str]) -> list[Finding]:
-    """`findings_of` for a test without a loop."""
-    return asyncio.run(findings_of(check, settings))
