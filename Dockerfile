@@ -1,5 +1,5 @@
 # One image for all of Leads: the command says which room it is (`services.api`, `services.storage`, `services.notifier`)
-# or what is to be done (`services.cli ...`). Classic syntax: it builds with and without BuildKit.
+# or what is to be done (`services.cli ...`; `leads` in a shell). Classic syntax: it builds with and without BuildKit.
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -9,6 +9,7 @@ COPY requirements/runtime.txt /tmp/
 RUN python -m venv --without-pip .venv \
  && python -m pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check --no-input \
     --only-binary :all: --require-hashes --requirement /tmp/runtime.txt
+COPY leads leads
 COPY shared shared
 COPY services services
 RUN .venv/bin/python -m compileall -q shared services
@@ -24,7 +25,7 @@ RUN useradd --system --uid 10001 --user-group --home-dir /nonexistent --no-creat
  && chown -R leads:leads /data /volumes \
  && chmod -R 0700 /data /volumes/api /volumes/storage /volumes/notifier /volumes/mailbox /volumes/ops
 COPY --from=build /opt/leads /opt/leads
-ENV PATH=/opt/leads/.venv/bin:$PATH \
+ENV PATH=/opt/leads/.venv/bin:/opt/leads:$PATH \
     PYTHONPATH=/opt/leads \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1 \

@@ -1,4 +1,4 @@
-"""The database of a room: engine, transactions, group commit, migrations. The only module that commits.
+"""The database of a room: engine, transactions, group commit. The only module that commits; migrations: `schema.py`.
 
 SQLite is opened so that a commit that returned is on the disk (WAL, `synchronous=FULL`) and a writer never finds at its
 second statement that somebody else was first (`BEGIN IMMEDIATE`; https://www.sqlite.org/isolation.html).
@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, Enum, Table, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, Enum, Table, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel
 
 from shared.metrics import COMMIT_GROUP_SIZE
 from shared.problems import Problem, ProblemType
+from shared.schema import bring_up_to_date
 
 BUSY_TIMEOUT_SECONDS = 2.0
 """How long a transaction waits for our own writer's turn, and then for another process to let go of the write lock:
@@ -47,9 +48,10 @@ log = structlog.get_logger()
 class Database:
     """One database. Writers take turns; readers see a snapshot and never wait for them."""
 
-    def __init__(self, url: str) -> None:
-        """Raises `ValueError` for a URL that names no SQLite file."""
-        where = _sqlite_url(url)
+    def __init__(self, url: str, *, setting: str = "LEADS_DATABASE_URL") -> None:
+        """`setting` is where the URL comes from. Raises `ValueError` for one that names no SQLite file."""
+        where = _sqlite_url(url, setting)
+        self._name = f"{setting}: {where.database}"
         self._writer = _Threads(where, 1, begin="BEGIN IMMEDIATE", pragmas=())
         self._readers = _Threads(where, READERS, begin="BEGIN", pragmas=("query_only=ON",))
 
@@ -74,9 +76,9 @@ class Database:
     async def migrate(self, versions: Path) -> None:
         """Bring the schema to the newest version in `versions`, whose files are named by revision, in order.
 
-        Raises `SchemaTooNew`.
+        Raises `DatabaseUnfit` and `DatabaseBroken` of `schema.py`.
         """
-        await self._writer.run(partial(_bring_up_to_date, versions))
+        await self._writer.run(partial(bring_up_to_date, versions, where=self._name))
 
     async def close(self) -> None:
         """Finish what runs and let go of the file."""
@@ -88,10 +90,6 @@ class Writes(Protocol):
     """What a group commit needs of a database."""
 
     async def write(self, work: Callable[[Session], Result]) -> Result: ...
-
-
-class SchemaTooNew(Exception):  # noqa: N818
-    """The database was written by a newer Leads than this one."""
 
 
 class GroupCommit(Generic[Item, Outcome]):
@@ -223,20 +221,18 @@ def unavailable_when_broken() -> Iterator[None]:
         ) from error
 
 
-def _sqlite_url(url: str) -> URL:
+def _sqlite_url(url: str, setting: str) -> URL:
     """The URL for our own threads, whichever driver it names. Makes the folder, for its owner alone."""
     try:
         parsed = make_url(url)
     except ArgumentError:
         parsed = URL.create("unreadable")
     if parsed.drivername.partition("+")[0] != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise ValueError(
-            "LEADS_DATABASE_URL and its like must be sqlite:////path/to/file: no other database is offered."
-        )
+        raise ValueError(f"{setting} must be sqlite:////path/to/file: no other database is offered.")
     try:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise ValueError(f"LEADS_DATABASE_URL: its folder cannot be made ({error.strerror}).") from None
+        raise ValueError(f"{setting}: its folder cannot be made ({error.strerror}).") from None
     return parsed.set(drivername="sqlite")
 
 
@@ -261,40 +257,3 @@ def _open_sqlite(engine: Engine, *, begin: str, pragmas: Sequence[str]) -> None:
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
-
-
-def _bring_up_to_date(versions: Path, engine: Engine) -> None:
-    newest = max(path.stem for path in versions.glob("*.py"))
-    with engine.begin() as connection:
-        if _current_version(connection) != newest:
-            _upgrade(connection, versions)
-
-
-def _current_version(connection: Connection) -> str | None:
-    """What Alembic noted. Looked up without Alembic, which takes 7 MiB that an up-to-date room has no use for."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-
-
-def _upgrade(connection: Connection, versions: Path) -> None:
-    from alembic.config import Config
-    from alembic.runtime.environment import EnvironmentContext
-    from alembic.script import ScriptDirectory
-    from alembic.util.exc import CommandError
-
-    script = ScriptDirectory(str(versions.parent), version_locations=[str(versions)])
-
-    def to_head(revision: Any, _context: Any) -> Any:
-        return script._upgrade_revs("head", revision)  # noqa: SLF001 - as Alembic's own command.upgrade does
-
-    with EnvironmentContext(Config(), script, fn=to_head) as environment:
-        environment.configure(connection=connection)
-        try:
-            environment.run_migrations()
-        except (CommandError, SQLAlchemyError) as error:
-            if "Can't locate revision" not in str(error):
-                raise
-            raise SchemaTooNew(
-                "The database was written by a newer version of Leads. Start that version, or restore a backup."
-            ) from error

@@ -6,7 +6,6 @@ the standard library for a module run by its path.)
 
 import logging
 import sys
-import warnings
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -19,9 +18,6 @@ CORRELATION_HEADER = "X-Correlation-ID"
 
 CHATTY_LOGGERS = ("aiormq", "aio_pika", "python_multipart")
 """Libraries that log with a stack what they also raise, and what we then say in one line."""
-
-LEFT_OVER_CONNECTION = r"coroutine 'Connection\.close' was never awaited"
-"""What aio-pika 10.2 says of a connection that could not be made, when it is collected outside of the loop's thread."""
 
 _stack_without_values = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -59,7 +55,6 @@ def configure_logs(service: str, level: str, style: str, *more: Processor) -> No
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    warnings.filterwarnings("ignore", LEFT_OVER_CONNECTION, RuntimeWarning)
     for chatty in CHATTY_LOGGERS:
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
 

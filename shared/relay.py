@@ -22,6 +22,7 @@ from shared.metrics import (
     PUBLISH_SECONDS,
 )
 from shared.problems import Problem
+from shared.repeats import Repeats
 from shared.tracing.messages import publishing
 from shared.tracing.spans import named_in
 
@@ -53,6 +54,7 @@ class Relay:
         self._woken = asyncio.Event()
         self._opened = False
         self._failures = 0
+        self._repeats = Repeats()
         self.trouble: str | None = None
         """Why the last publish failed, for `/readyz`; None when it did not."""
 
@@ -127,7 +129,7 @@ class Relay:
     async def _back_off(self, error: Exception) -> None:
         self._failures += 1
         PUBLISH_FAILURES.inc()
-        if self.trouble is None:
+        if self._repeats.is_news(str(error)):
             log.warning("bus unavailable, events wait in the outbox", reason=str(error))
         self.trouble = str(error)
         first, longest = BACK_OFF_SECONDS
@@ -138,4 +140,5 @@ class Relay:
         if self.trouble is not None:
             log.info("bus available again, draining the outbox", failures=self._failures)
         self._failures = 0
+        self._repeats.over()
         self.trouble = None

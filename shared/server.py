@@ -1,25 +1,33 @@
 """Runs a room under uvicorn until it is told to stop."""
 
+import logging
 import signal
 import socket
 import sys
+from collections.abc import Awaitable
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 
 from shared.limited_http import ShortReads
+from shared.settings import CannotStart
 
 KEEP_ALIVE_SECONDS = 30
 STOP_GRACE_SECONDS = 8
 EX_UNAVAILABLE = 69
 """Exit status when the port is taken (sysexits.h)."""
 
+EX_SOFTWARE = 70
+"""Exit status when the app does not start because of a defect, whose stack was logged."""
+
 
 def serve(app: FastAPI, *, host: str, port: int, setting: str) -> None:
     """Serve until SIGINT or SIGTERM, then finish what was begun (8 s at most).
 
-    A port in use is one line that names `setting`, and exit status 69.
+    A port in use is one line that names `setting`, and exit status 69. So is a database that this Leads cannot work
+    with (78: to try again does not help) or not now (75).
     """
     try:
         listening = _bind(host, port)
@@ -28,14 +36,53 @@ def serve(app: FastAPI, *, host: str, port: int, setting: str) -> None:
             f"leads: {host}:{port} cannot be listened on ({error.strerror}): set {setting} to a free port.\n"
         )
         sys.exit(EX_UNAVAILABLE)
-    server = uvicorn.Server(uvicorn.Config(app, **_options()))
+    start = _Start(app)
+    # It would follow upon the reason, which is said already.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "startup failed" not in record.getMessage())
+    server = uvicorn.Server(uvicorn.Config(start, **_options()))
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: None)  # uvicorn raises it again when all is done; a clean stop is status 0
-    server.run(sockets=[listening])
+    try:
+        server.run(sockets=[listening])
+    except SystemExit:
+        sys.exit(start.failed_with)
+
+
+class _Start:
+    """The app, and how its start failed: one that somebody can mend is said in one line, without a stack."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self.failed_with = EX_SOFTWARE
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self._start(scope, receive, send) if scope["type"] == "lifespan" else self._app(scope, receive, send)
+
+    async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
+        failure: Message | None = None
+
+        async def hold_failure(message: Message) -> None:
+            nonlocal failure
+            if message["type"] == "lifespan.startup.failed":
+                failure = message
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_failure)
+        except CannotStart as error:
+            self.failed_with = error.exit_status
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        except BaseException:
+            if failure is not None:
+                await send(failure)
+            raise
 
 
 def _options() -> dict[str, Any]:
     return {
+        "interface": "asgi3",
         "http": ShortReads,
         "ws": "none",
         "loop": "uvloop",

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.topology import DEFAULT_RETRY_DELAYS_SECONDS
@@ -22,6 +24,16 @@ EX_CONFIG = 78
 """Exit status of a room whose settings cannot work (sysexits.h): whoever supervises it need not try again."""
 
 AnySettings = TypeVar("AnySettings", bound="Settings")
+
+
+EX_TEMPFAIL = 75
+"""Exit status of a room that could not start now and may later (sysexits.h)."""
+
+
+class CannotStart(Exception):  # noqa: N818
+    """Why a room cannot start, in one line for whoever can mend it. `exit_status` says whether to try again."""
+
+    exit_status = EX_CONFIG
 
 
 class SettingsError(Exception):
@@ -39,6 +51,14 @@ class _EnvironmentOrFile(EnvSettingsSource):
             if path and name not in found:
                 found[name] = _read_setting_file(f"{name}_file", Path(path))
         return found
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Lists and the like are written in JSON, unless the setting says otherwise. Raises `SettingsError`."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            name = str(field.validation_alias or f"{self.env_prefix}{field_name}").upper()
+            raise SettingsError(f"{name} is not valid: it must be JSON, such as [10, 60].") from None
 
 
 class Settings(BaseSettings):
@@ -105,10 +125,21 @@ def load(cls: type[AnySettings], **given: Any) -> AnySettings:
     try:
         return cls(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        alias = field if field.isupper() else f"LEADS_{field.upper()}"
-        raise SettingsError(f"{alias} is not valid: {first['msg']}.") from None
+        raise SettingsError(complaints(error)[0]) from None
+
+
+def complaints(error: ValidationError) -> list[str]:
+    """What is wrong with each setting: a line each, without the value, which may be a secret."""
+    return [_complaint(one) for one in error.errors(include_input=False)]
+
+
+def _complaint(one: ErrorDetails) -> str:
+    said = one["msg"].removeprefix("Value error, ")
+    if not one["loc"]:
+        return f"{said}."  # two settings that do not fit together: the text names them
+    field = str(one["loc"][0])
+    name = field if field.isupper() else f"LEADS_{field.upper()}"
+    return f"{name} is not valid: {said}."
 
 
 def load_or_exit(cls: type[AnySettings]) -> AnySettings:

@@ -19,6 +19,7 @@ from shared.bus.protocol import BusUnavailable, Delivery, EventBus
 from shared.events import Event, EventData, UnknownEventType
 from shared.metrics import EVENTS_HANDLED, EVENTS_IN_HAND
 from shared.observe import begin_correlation
+from shared.repeats import Repeats
 from shared.topology import Queue
 from shared.tracing.messages import processing
 from shared.tracing.spans import failing
@@ -92,12 +93,14 @@ class Worker:
 
     async def _opened(self) -> bool:
         """Open the bus, however long that takes; False when stopped before it was."""
+        repeats = Repeats()
         for wait_seconds in itertools.chain(OPEN_AGAIN_SECONDS, itertools.repeat(OPEN_AGAIN_SECONDS[-1])):
             try:
                 await self._bus.open()
             except BusUnavailable as error:
                 self.trouble = str(error)
-                log.warning("bus unavailable", queue=self._queue.name, reason=str(error), again_in_seconds=wait_seconds)
+                if repeats.is_news(str(error)):
+                    log.warning("bus unavailable", queue=self._queue.name, reason=str(error))
                 if await self._stopped_within(wait_seconds):
                     return False
             else:

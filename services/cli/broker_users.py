@@ -7,13 +7,13 @@ password that was changed here is changed there at its next start.
 import base64
 import hashlib
 import json
-import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
-from shared.topology import EXCHANGE, leads_topology
+from shared.bus.rabbitmq.permissions import Permissions, to_consume, to_mend, to_publish
+from shared.topology import leads_topology
 
 VHOST = "leads"
 
@@ -23,33 +23,19 @@ _SALT_BYTES = 4
 
 @dataclass(frozen=True)
 class BrokerUser:
-    """A user and what it may configure, write and read, as regular expressions over names."""
+    """A user, and what it may do in the virtual host of Leads."""
 
     name: str
-    configure: str
-    write: str
-    read: str
+    permissions: Permissions
     tags: tuple[str, ...] = ()
 
 
-_QUEUES = [re.escape(queue.name) for queue in leads_topology().queues]
-_WORK = "|".join(_QUEUES)
-_RETRY_LEVELS = "|".join(rf"{name}\.retry\..*" for name in _QUEUES)
-_DEAD_LETTERS = "|".join(rf"{name}\.dead" for name in _QUEUES)
-_DEFAULT_EXCHANGE = r"amq\.default"
-"""What copies go by. Whoever may write to it reaches every queue of the virtual host, which is Leads' own therefore."""
+_TOPOLOGY = leads_topology()
 
-_NOTHING, _ANYTHING = "^$", ".*"
-
-API = BrokerUser("leads-api", configure=_NOTHING, write=rf"^{EXCHANGE}$", read=_NOTHING)
-NOTIFIER = BrokerUser(
-    "leads-notifier",
-    configure=rf"^({EXCHANGE}|{_WORK}|{_RETRY_LEVELS}|{_DEAD_LETTERS})$",
-    write=rf"^({_WORK}|{_DEFAULT_EXCHANGE})$",
-    read=rf"^({EXCHANGE}|{_WORK}|{_RETRY_LEVELS})$",
-)
-OPS = BrokerUser("leads-ops", configure=_NOTHING, write=rf"^{_DEFAULT_EXCHANGE}$", read=rf"^({_DEAD_LETTERS})$")
-ADMIN = BrokerUser("leads-admin", _ANYTHING, _ANYTHING, _ANYTHING, tags=("administrator",))
+API = BrokerUser("leads-api", to_publish(_TOPOLOGY))
+NOTIFIER = BrokerUser("leads-notifier", to_consume(_TOPOLOGY))
+OPS = BrokerUser("leads-ops", to_mend(_TOPOLOGY))
+ADMIN = BrokerUser("leads-admin", Permissions(".*", ".*", ".*"), tags=("administrator",))
 
 
 def url(user: BrokerUser, password: str, host: str) -> str:
@@ -71,16 +57,7 @@ def definitions(passwords: Mapping[BrokerUser, str]) -> str:
                 }
                 for user, password in passwords.items()
             ],
-            "permissions": [
-                {
-                    "user": user.name,
-                    "vhost": VHOST,
-                    "configure": user.configure,
-                    "write": user.write,
-                    "read": user.read,
-                }
-                for user in passwords
-            ],
+            "permissions": [{"user": user.name, "vhost": VHOST, **asdict(user.permissions)} for user in passwords],
         },
         indent=2,
     )

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from services.cli.prepared import is_prepared, remember
 from services.cli.settings import CliSettings
-from shared.settings import Settings, SettingsError, exit_with, load, make_secret_file, secret_file
+from shared.settings import CannotStart, Settings, SettingsError, exit_with, load, make_secret_file, secret_file
 
 SECRET_BYTES = 48
 TURN_POLL_SECONDS = 0.05
@@ -102,13 +102,12 @@ async def prepare_databases(*, api_dir: Path, notifier_dir: Path) -> StaffLogin 
     from services.api.settings import ApiSettings
     from services.notifier import setup as notifier
     from services.notifier.settings import NotifierSettings
-    from shared.database import SchemaTooNew
     from shared.problems import Problem
 
     try:
         login = await api.prepare(load(ApiSettings, data_dir=api_dir))
         await notifier.prepare(load(NotifierSettings, data_dir=notifier_dir))
-    except (SQLAlchemyError, SchemaTooNew, Problem, OSError) as error:  # OSError: a database server that is away
+    except (SQLAlchemyError, CannotStart, Problem, OSError) as error:  # OSError: a database server that is away
         reason = str(error).splitlines()[0]
         raise NotPrepared(f"the databases could not be prepared: {reason}") from error
     return StaffLogin(login.email, login.password) if login is not None else None

@@ -27,7 +27,7 @@ def build(arguments: list[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    commands = {"up": up, "init": init, "provision": provision, "audit": audit}
+    commands = {"up": up, "init": init, "provision": provision, "audit": audit, "doctor": doctor}
     for name, command in commands.items():
         app.command(name)(command)
     if not arguments or arguments[0] not in commands:
@@ -81,3 +81,19 @@ def audit(
     from services.cli.audit.command import run
 
     raise typer.Exit(run(deep=deep, fix=fix, as_json=as_json))
+
+
+def doctor(
+    rooms: Annotated[list[str] | None, typer.Option("--room", help="Only this room; may be given again.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Look the deployment over: say what is wrong and how to mend it. Changes nothing."""
+    from services.cli.doctor.patient import RoomName
+    from services.cli.doctor.run import run
+
+    try:
+        chosen = [RoomName(room) for room in rooms] if rooms else list(RoomName)
+    except ValueError:
+        raise typer.BadParameter(f"it is one of {', '.join(RoomName)}", param_hint="--room") from None
+    run(chosen, as_json=as_json)

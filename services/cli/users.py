@@ -15,9 +15,9 @@ from services.api import staff
 from services.api.settings import MIGRATIONS, ApiSettings
 from services.api.staff import UserError
 from services.api.tables import Role
-from shared.database import Database, SchemaTooNew, unavailable_when_broken
+from shared.database import Database, unavailable_when_broken
 from shared.problems import Problem
-from shared.settings import load_or_exit
+from shared.settings import CannotStart, load_or_exit
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -98,7 +98,7 @@ async def _database() -> AsyncIterator[Database]:
 def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
-    except (UserError, Problem, SchemaTooNew, ValueError) as error:
+    except (UserError, Problem, CannotStart, ValueError) as error:
         sys.stderr.write(f"leads: {error}\n")
         raise typer.Exit(1) from None
 

@@ -34,6 +34,11 @@ MIN_RETRY_AFTER_SECONDS = 1.0
 MAX_RETRY_AFTER_SECONDS = 900.0
 """A quarter of an hour: a limit that lasts longer is asked about again, and a wrong clock cannot stop the mail."""
 
+_CHECK: Mapping[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "Check SENDGRID_API_KEY and the account's credits.",
+    HTTPStatus.FORBIDDEN: "Check that LEADS_MAIL_FROM is a verified sender and that SENDGRID_API_KEY may send mail.",
+}
+_SANDBOX = {"mail_settings": {"sandbox_mode": {"enable": True}}}
 _ANSWER_MAX_BYTES = 64 * 1024
 _REASON_MAX_CHARACTERS = 300
 _KEPT_FORMAT_CHARACTERS = "\u200c\u200d"  # joiners: Persian spelling and composed emoji need them
@@ -139,19 +144,24 @@ def without_addresses(text: str) -> str:
     return plain_line(_ANYTHING_LIKE_AN_ADDRESS.sub("[address]", text), _REASON_MAX_CHARACTERS)
 
 
-async def send_email(message: EmailMessage, *, sender: Sender, session: aiohttp.ClientSession) -> Accepted:
+async def send_email(
+    message: EmailMessage, *, sender: Sender, session: aiohttp.ClientSession, sandbox: bool = False
+) -> Accepted:
     """Hand `message` to SendGrid over `session`, which knows the base URL, the key and the timeouts.
 
-    Returns on 202 only: 200 means "valid, but not queued" (https://sendgrid.com/docs/API_Reference/Web_API_v3/Mail/errors.html).
+    Returns on 202 only: 200 means "valid, but not queued" (https://sendgrid.com/docs/API_Reference/Web_API_v3/Mail/errors.html),
+    which is what a `sandbox` is for: everything is checked and nothing is sent
+    (https://www.twilio.com/docs/sendgrid/for-developers/sending-email/sandbox-mode).
     Raises the `MailError` family; `MailUnavailable` only if no byte of the request left, or SendGrid itself said no.
     """
     if not message.to or not all(map(is_sendable_address, message.to)):
         raise MailRejected("The address is not one that e-mail can be sent to through SendGrid.")
-    body = _Body(json.dumps(payload(message, sender)).encode(), content_type="application/json")
+    document = {**payload(message, sender), **(_SANDBOX if sandbox else {})}
+    body = _Body(json.dumps(document).encode(), content_type="application/json")
     try:
         ids = {f"leads.{EMAIL_ID_ARG}": message.id}
         async with session.post(SEND_PATH, data=body, allow_redirects=False, trace_request_ctx=ids) as response:
-            return await _read(response)
+            return await _read(response, HTTPStatus.OK if sandbox else HTTPStatus.ACCEPTED)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         detail = without_addresses(f"{type(error).__name__} {error}")
         if body.was_sent:
@@ -217,9 +227,9 @@ def _is_closing(writer: StreamWriter) -> bool:
     return transport is None or transport.is_closing()
 
 
-async def _read(response: aiohttp.ClientResponse) -> Accepted:
+async def _read(response: aiohttp.ClientResponse, success: HTTPStatus) -> Accepted:
     """The status is the answer: a body that cannot be read costs the explanation, not the verdict."""
-    if response.status == HTTPStatus.ACCEPTED:
+    if response.status == success:
         named = response.headers.get("X-Message-Id", "")
         return Accepted(named if _MESSAGE_ID.fullmatch(named) else None)
     explanation = bytearray()
@@ -233,9 +243,8 @@ def _refusal(status: int, headers: Mapping[str, str], said: str) -> MailError:
     words = f"SendGrid answered {status}{': ' + said.rstrip('.') if said else ''}."
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return MailThrottled(words, retry_after_seconds=_retry_after_seconds(headers))
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        hint = "Check SENDGRID_API_KEY, the account's credits, and that LEADS_MAIL_FROM is a verified sender."
-        return MailUnauthorized(f"{words} {hint}")
+    if status in _CHECK:
+        return MailUnauthorized(f"{words} {_CHECK[status]}")
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED} or 300 <= status < 400:  # noqa: PLR2004
         return MailUnavailable(f"{words} Nothing takes mail there: check SENDGRID_BASE_URL.")
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:

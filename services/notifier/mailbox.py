@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import secrets
-from datetime import UTC, datetime
+from datetime import datetime
 from email.charset import QP, Charset
 from email.errors import MessageError
 from email.header import Header
@@ -26,7 +26,7 @@ from services.notifier.email import (
     is_sendable_address,
     plain_line,
 )
-from shared.ids import is_id
+from shared.ids import is_id, made_at
 
 _MAX_HEADER_CHARACTERS = 200
 _MAX_KIND_CHARACTERS = 40
@@ -133,10 +133,10 @@ def _utf8(body: str) -> Charset:
 
 
 def _made_at(email_id: str) -> datetime:
-    """The instant inside a UUIDv7: its first 48 bits are milliseconds since 1970 (RFC 9562, section 5.7)."""
+    """When the e-mail was made, by its id. Raises `MailRejected` for one that does not tell."""
     if not is_id(email_id) or UUID(email_id).version != _TIME_ORDERED:
         raise MailRejected("The e-mail's id is not a UUIDv7, so it has no place in the mailbox.")
-    return datetime.fromtimestamp((UUID(email_id).int >> 80) / 1000, UTC)
+    return made_at(email_id)
 
 
 def _write_durably(folder: Path, name: str, content: bytes) -> None:

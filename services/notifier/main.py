@@ -27,7 +27,7 @@ from shared.worker import Worker
 def create_app(settings: NotifierSettings) -> FastAPI:
     """The notifier of these settings. Raises `SettingsError` or `ValueError` for one that cannot work."""
     topology = leads_topology(settings.retry_delays_seconds)
-    database = Database(settings.resolved_database_url)
+    database = Database(settings.resolved_database_url, setting="LEADS_NOTIFIER_DATABASE_URL")
     bus = bus_for(settings.resolved_broker_url, topology, client_name="notifier")
     circuit = Circuit()
     key = settings.sendgrid_api_key

@@ -38,7 +38,9 @@ class SendGridTransport:
         base_url: str = DEFAULT_SENDGRID_BASE_URL,
         timeouts: Timeouts = Timeouts(),
         concurrent_sends: int = DEFAULT_CONCURRENT_SENDS,
+        sandbox: bool = False,
     ) -> None:
+        """With `sandbox` SendGrid checks all and sends nothing. Raises `ValueError` for a key or URL of no use."""
         if not api_key.strip():
             raise ValueError("SENDGRID_API_KEY is not set: sendgrid:// needs it.")
         if urlsplit(base_url).scheme not in {"http", "https"} or not urlsplit(base_url).hostname:
@@ -49,12 +51,14 @@ class SendGridTransport:
         self._timeouts = timeouts
         self._concurrent_sends = concurrent_sends
         self._turns = asyncio.Semaphore(concurrent_sends)
+        self._sandbox = sandbox
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, message: EmailMessage) -> Accepted:
         """As `MailTransport.send`. Waiting for a turn is not counted against the timeouts."""
         async with self._turns:
-            return await send_email(message, sender=self._sender, session=self._open_session())
+            session = self._open_session()
+            return await send_email(message, sender=self._sender, session=session, sandbox=self._sandbox)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -98,8 +102,14 @@ def transport_for(
         return SendGridTransport(
             api_key=api_key, sender=sender, base_url=base_url, timeouts=timeouts, concurrent_sends=concurrent_sends
         )
+    folder = folder_of(url)
+    if folder is None:
+        raise ValueError("LEADS_MAIL_URL must be sendgrid:// or file:///path/to/a/folder.")
+    return MailboxTransport(folder, sender=sender)
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder that a `file://` URL names; None for another URL."""
     parts = urlsplit(url)
     plain = parts.netloc in {"", "localhost"} and len(parts.path) > 1 and not parts.query and not parts.fragment
-    if parts.scheme == "file" and plain:
-        return MailboxTransport(Path(unquote(parts.path)), sender=sender)
-    raise ValueError("LEADS_MAIL_URL must be sendgrid:// or file:///path/to/a/folder.")
+    return Path(unquote(parts.path)) if parts.scheme == "file" and plain else None

@@ -4,6 +4,7 @@ The tests are one story and run in their order: the stack that the first brings 
 """
 
 import asyncio
+import json
 import random
 import time
 from hashlib import sha256
@@ -100,7 +101,7 @@ async def test_each_room_has_a_user_at_rabbitmq_that_may_do_no_more_than_it_does
 async def test_the_image_holds_no_compiler_no_test_and_no_secret(stack: Stack):
     look = "which gcc cc make; ls -d /opt/leads/tests /opt/leads/data /opt/leads/.git 2>/dev/null; ls /opt/leads"
     said = (await stack.compose("exec", "-T", "api", "sh", "-c", look)).split()
-    assert said == ["services", "shared"]
+    assert said == ["leads", "services", "shared"]
 
 
 async def test_rabbitmq_dies_in_the_middle_of_200_leads_with_two_notifiers_and_nothing_is_lost(stack, tmp_path):
@@ -151,3 +152,10 @@ async def test_the_command_line_works_in_a_container_of_its_own(stack: Stack):
     run = ("run", "--rm", "-T", "leads")
     assert stack.login()[0] in await stack.compose(*run, "users", "list")
     assert "outbox: 0 waiting" in await stack.compose(*run, "queues")
+    assert "\nleads" in await stack.compose(*run, "audit", "--deep"), "exit 0: everything adds up"
+
+
+@pytest.mark.parametrize("room", ["api", "storage", "notifier"])
+async def test_the_doctor_finds_every_room_well(stack: Stack, room: str):
+    said = json.loads(await stack.compose("exec", "-T", room, "leads", "doctor", "--room", room, "--json"))
+    assert [finding for finding in said["findings"] if finding["state"] == "failed"] == []

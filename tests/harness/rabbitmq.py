@@ -121,6 +121,27 @@ class RabbitNode:
         """
         self.evaluate(f'spawn(fun () -> rabbit_vhost:delete(<<"{name}">>, <<"test">>) end).')
 
+    def add_user(
+        self, name: str, vhost: str, *, configure: str, write: str, read: str, password: str | None = None
+    ) -> str:
+        """The URL of a user with just these permissions, in place of an earlier one of that name."""
+        password = password or secrets.token_hex(8)
+        permissions = ", ".join(_binary(pattern) for pattern in (configure, write, read))
+        self.evaluate(
+            f"catch rabbit_auth_backend_internal:delete_user({_binary(name)}, {_binary('test')}),"
+            f"ok = rabbit_auth_backend_internal:add_user({_binary(name)}, {_binary(password)}, {_binary('test')}),"
+            f"ok = rabbit_auth_backend_internal:set_permissions({_binary(name)}, {_binary(vhost)}, {permissions},"
+            f" {_binary('test')})."
+        )
+        return f"amqp://{name}:{password}@127.0.0.1:{self._port}/{vhost}"
+
+    def delete_queue(self, vhost: str, name: str) -> None:
+        """With all that is in it."""
+        self.evaluate(
+            f"{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r({_binary(vhost)}, queue, {_binary(name)})),"
+            f"{{ok, _}} = rabbit_amqqueue:delete(Q, false, false, {_binary('test')})."
+        )
+
     def evaluate(self, expressions: str) -> str:
         """Runs Erlang expressions inside the node and returns the last value. Raises `RuntimeError` if they fail.
 
@@ -226,6 +247,12 @@ _CONFIGURATION = """\
  {ra, [{wal_max_size_bytes, 8388608},
        {segment_max_entries, 1024}]}].
 """
+
+
+def _binary(text: str) -> str:
+    """`text` as Erlang writes it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'<<"{escaped}">>'
 
 
 def _free_ports(count: int) -> list[int]:

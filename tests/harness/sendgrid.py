@@ -14,6 +14,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from email.utils import formatdate
 from enum import StrEnum
 from http import HTTPStatus
 from io import RawIOBase
@@ -22,7 +23,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from tests.harness.sendgrid_rules import MAX_BODY_BYTES, Fault, error_body, faults, recipients
+from tests.harness.sendgrid_rules import MAX_BODY_BYTES, Fault, error_body, faults, is_sandboxed, recipients
 
 REQUESTS_PER_WINDOW = 10_000
 EMAIL_ID_ARG = "email_id"
@@ -62,8 +63,12 @@ class SendGridStandIn:
         self.received: list[Received] = []
         self.requests = 0
         """All requests to `mail/send`, also those that were refused or dropped."""
+        self.sandboxed = 0
+        """Requests that were found in order and not sent: https://www.twilio.com/docs/sendgrid/for-developers/sending-email/sandbox-mode."""
         self.peers: set[object] = set()
         """The client's end of each connection that requests came over."""
+        self.clock_ahead_seconds = 0.0
+        """How far the `Date` of its answers is ahead."""
         self._host = host
         self._port = port
         self._log_path = log
@@ -94,6 +99,7 @@ class SendGridStandIn:
         """Listen."""
         self._open_log()
         app = web.Application(client_max_size=MAX_BODY_BYTES + 1)
+        app.on_response_prepare.append(self._date)
         app.router.add_post("/v3/mail/send", self._send)
         app.router.add_post("/_control", self._control)
         app.router.add_get("/_received", self._tell_received)
@@ -119,6 +125,9 @@ class SendGridStandIn:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    async def _date(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = formatdate(time.time() + self.clock_ahead_seconds, usegmt=True)
 
     async def _control(self, request: web.Request) -> web.Response:
         wish = await request.json()
@@ -146,6 +155,9 @@ class SendGridStandIn:
             return misdeed
         if refusal is not None:
             return refusal
+        if is_sandboxed(document):
+            self.sandboxed += 1
+            return web.Response(status=HTTPStatus.OK)
         mail = self._accept(document)
         if behaviour == Behaviour.DROP_AFTER_ACCEPT:
             return _drop(request)
@@ -218,7 +230,11 @@ def _refuse(status: int, *found: Fault) -> web.Response:
 
 
 def _answer_status(status: int, reset_in_seconds: float) -> web.Response:
-    said = {401: "The provided authorization grant is invalid, expired, or revoked", 429: "too many requests"}
+    said = {
+        401: "The provided authorization grant is invalid, expired, or revoked",
+        403: "The from address does not match a verified Sender Identity.",
+        429: "too many requests",
+    }
     response = _refuse(status, Fault(said.get(status, HTTPStatus(status).phrase), None))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         response.headers.update(_limits(0, reset_in_seconds))

@@ -82,8 +82,13 @@ def faults(document: Any) -> list[Fault]:
     """Everything that SendGrid would refuse in this request, or nothing."""
     if not isinstance(document, dict):
         return [_fault("Bad Request", None)]
-    rules = (_unknown, _personalizations, _sender, _subject, _content, _custom_args, _categories, _headers)
+    rules = (_unknown, _personalizations, _sender, _subject, _content, _custom_args, _categories, _headers, _sandbox)
     return [fault for rule in rules for fault in rule(document)]
+
+
+def is_sandboxed(document: dict[str, Any]) -> bool:
+    """Whether a request without faults asks to be checked and not sent."""
+    return bool(document.get("mail_settings", {}).get("sandbox_mode", {}).get("enable"))
 
 
 def recipients(document: dict[str, Any]) -> list[str]:
@@ -240,3 +245,11 @@ def _headers(document: dict[str, Any]) -> Iterator[Fault]:
             yield _fault(f"You cannot use the reserved header {name}.", "headers")
         if _LINE_BREAK.search(name + value):
             yield _fault("Headers cannot contain line breaks.", "headers")
+
+
+def _sandbox(document: dict[str, Any]) -> Iterator[Fault]:
+    """Sandbox mode's own page: a Boolean, and neither missing nor in quotes."""
+    settings = document.get("mail_settings", {})
+    mode = settings.get("sandbox_mode", {"enable": False}) if isinstance(settings, dict) else None
+    if not isinstance(mode, dict) or not isinstance(mode.get("enable"), bool):
+        yield _fault("The sandbox mode enable param should be a boolean value.", "mail_settings.sandbox_mode.enable")

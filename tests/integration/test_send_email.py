@@ -148,6 +148,19 @@ async def test_a_refused_key_names_the_setting_and_repeats_what_sendgrid_said(se
     assert "not-a-key" not in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("status", "settings"),
+    [("401", {"SENDGRID_API_KEY"}), ("403", {"SENDGRID_API_KEY", "LEADS_MAIL_FROM"}), ("404", {"SENDGRID_BASE_URL"})],
+)
+async def test_what_only_a_setting_can_mend_names_it(sendgrid, transport, status, settings):
+    sendgrid.behave(status)
+    with pytest.raises(MailError) as caught:
+        await transport.send(a_message())
+    assert {
+        name for name in ("SENDGRID_API_KEY", "LEADS_MAIL_FROM", "SENDGRID_BASE_URL") if name in str(caught.value)
+    } == (settings)
+
+
 async def test_a_rejection_says_why_and_names_no_address(sendgrid, transport):
     with pytest.raises(MailRejected, match="content value must be a string") as caught:
         await transport.send(a_message(text="", html=""))

@@ -94,7 +94,7 @@ async def test_a_process_that_fails_without_closing_the_bus_ends(path: Path) -> 
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(BusUnavailable, match=r"LEADS_BROKER_URL.* is not a queue of Leads"):
+    with pytest.raises(BusUnavailable, match=r"LEADS_BROKER_URL.* is not a file of Leads"):
         await embedded(path).open()
     assert path.read_bytes() == content
 

@@ -14,8 +14,9 @@ from services.api import tables as api
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from services.notifier import tables as notifier
 from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
-from shared.database import Database, SchemaTooNew
+from shared.database import Database
 from shared.outbox import OutboxEvent
+from shared.schema import DatabaseUnfit, SchemaTooNew
 
 ROOMS = pytest.mark.parametrize(
     ("migrations", "classes"),
@@ -135,8 +136,23 @@ async def test_a_database_of_a_newer_version_is_left_alone_with_one_clear_line(t
     before = schema(path)
     with pytest.raises(SchemaTooNew) as caught:
         await migrate(path, migrations)
-    said = str(caught.value)
-    assert said == "The database was written by a newer version of Leads. Start that version, or restore a backup."
+    newest = max(file.stem for file in migrations.glob("*.py"))
+    assert str(caught.value) == (
+        f"LEADS_DATABASE_URL: {path} was written by a newer version of Leads (schema 9999_of_tomorrow; this one knows "
+        f"up to {newest}): start that version, or restore a backup."
+    )
+    assert schema(path) == before
+
+
+@ROOMS
+async def test_tables_of_something_else_are_left_alone_with_one_clear_line(tmp_path, migrations, classes):
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE {classes[-1].__tablename__} (of_another_program TEXT)")
+    connection.close()
+    before = schema(path)
+    with pytest.raises(DatabaseUnfit, match=r"LEADS_DATABASE_URL: .*a\.db has tables but no version"):
+        await migrate(path, migrations)
     assert schema(path) == before
 
 
@@ -152,7 +168,7 @@ def test_migrations_are_one_line_without_forks(migrations, classes):
 async def test_a_migration_that_fails_half_way_leaves_nothing_behind(tmp_path, migrations, classes):
     path = tmp_path / "a.db"
     with sqlite3.connect(path) as connection:
-        connection.execute(f"CREATE TABLE {classes[-1].__tablename__} (in_the_way TEXT)")
+        connection.execute(f"CREATE VIEW {classes[-1].__tablename__} AS SELECT 1")
     connection.close()
     with pytest.raises(Exception, match="already exists"):
         await migrate(path, migrations)

@@ -55,6 +55,19 @@ async def test_what_is_in_order_is_accepted_with_an_id_and_limits(sendgrid, http
         assert {"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"} <= response.headers.keys()
 
 
+async def test_in_sandbox_mode_what_is_in_order_is_checked_and_not_sent(sendgrid, http):
+    sandboxed = a_request(mail_settings={"sandbox_mode": {"enable": True}})
+    async with http.post("/v3/mail/send", json=sandboxed, headers=KEY) as response:
+        assert response.status == 200
+    assert (sendgrid.received, sendgrid.sandboxed) == ([], 1)
+
+
+@pytest.mark.parametrize("mode", [{}, {"enable": "true"}, {"enable": None}, True])
+def test_sandbox_mode_is_a_boolean(mode):
+    (fault,) = faults(a_request(mail_settings={"sandbox_mode": mode}))
+    assert fault.message == "The sandbox mode enable param should be a boolean value."
+
+
 @pytest.mark.parametrize("key", [None, "Bearer ", "Bearer SG.", "Bearer secret", "Basic SG.a.b", "Bearer SG.a b"])
 async def test_without_a_key_of_its_shape_nobody_is_served(sendgrid, http, key):
     async with http.post("/v3/mail/send", json=a_request(), headers={"Authorization": key} if key else {}) as response:

@@ -22,8 +22,9 @@ from services.storage.blobs import BlobFacts
 from services.storage.inventory import Inventory
 from services.storage.settings import StorageSettings
 from shared.bus import BusUnavailable, EventBus, QueueStats, bus_for
-from shared.database import Database, SchemaTooNew
+from shared.database import Database
 from shared.problems import Problem
+from shared.settings import CannotStart
 from shared.topology import NOTIFIER_QUEUE, Queue, leads_topology
 
 Result = TypeVar("Result")
@@ -146,7 +147,7 @@ def _named(setting: str) -> Iterator[None]:
     except Problem as problem:  # the words are for callers of the api: what the database said stands behind it
         cause = problem.__cause__
         raise CannotAudit(f"{setting}: {getattr(cause, 'orig', None) or cause or problem.detail}") from problem
-    except (SQLAlchemyError, OSError, BusUnavailable, SchemaTooNew, ValueError) as error:
+    except (SQLAlchemyError, OSError, BusUnavailable, CannotStart, ValueError) as error:
         said = str(error).splitlines()[0]
         raise CannotAudit(said if setting in said else f"{setting}: {said}") from error
 

@@ -23,6 +23,7 @@ from shared.bus.embedded.file import QueueFile
 from shared.bus.embedded.rows import Claim, Settlement
 from shared.bus.embedded.turn import Member, Outcome, part, take
 from shared.bus.protocol import BusUnavailable, Message
+from shared.repeats import Repeats
 from shared.topology import Queue
 
 POLL_SECONDS = 0.02
@@ -118,6 +119,7 @@ class EmbeddedConsumer:
         self._leaving = False
         self._version = 0
         self._failures = 0
+        self._repeats = Repeats()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -281,10 +283,12 @@ class EmbeddedConsumer:
     def _note_failure(self, error: BusUnavailable) -> float:
         wait_seconds = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)]
         self._failures += 1
-        self._log.warning("bus.unavailable", reason=str(error), failures=self._failures, wait_seconds=wait_seconds)
+        if self._repeats.is_news(str(error)):
+            self._log.warning("bus.unavailable", reason=str(error))
         return wait_seconds
 
     def _note_success(self) -> None:
         if self._failures:
             self._log.info("bus.available", failures=self._failures)
+            self._repeats.over()
         self._failures = 0

@@ -17,6 +17,7 @@ import aiosqlite
 
 from shared.bus.embedded.schema import PRAGMAS, FileRefused, check_ours, create
 from shared.bus.protocol import BusUnavailable
+from shared.sqlite import PASSING, primary_code, telling
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -27,23 +28,6 @@ LOCK_TIMEOUT_SECONDS = 5.0
 
 BUSY_TIMEOUT_SECONDS = 0.01
 """One nap. SQLite's own naps grow to 100 ms and could miss every gap of a busy queue: we ask again instead."""
-
-TELLING = {
-    sqlite3.SQLITE_BUSY: "is kept locked by another program: close that program (a database browser, a backup); work "
-    "then goes on by itself",
-    sqlite3.SQLITE_FULL: "has no room left on its disk: free some space; work then goes on by itself",
-    sqlite3.SQLITE_READONLY: "may only be read: let the user that runs Leads write to it and to its folder",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened: check that it is a file and that the user that runs Leads may write to "
-    "it and to its folder",
-    sqlite3.SQLITE_NOTADB: "is not a queue of Leads: name another path, or move that file away",
-    sqlite3.SQLITE_CORRUPT: "is damaged: stop Leads, keep a copy of it, then mend it with `sqlite3 FILE .recover` or "
-    "move it away",
-    sqlite3.SQLITE_IOERR: "cannot be read or written: check its disk and the limit on file sizes",
-}
-"""What each primary result code (https://www.sqlite.org/rescode.html) asks of the person who can act."""
-
-PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL})
-"""Errors after which the connection is as good as before."""
 
 
 class QueueFile:
@@ -91,7 +75,7 @@ class QueueFile:
                 raise
             raise BusUnavailable("The queue file was closed while it was in use.") from error
         except (sqlite3.DatabaseError, FileRefused, OSError) as error:
-            if _primary_code(error) not in PASSING:
+            if primary_code(error) not in PASSING:
                 await self._drop(connection)
             raise BusUnavailable(explain(error)) from error
 
@@ -161,15 +145,9 @@ def explain(error: Exception) -> str:
     if isinstance(error, FileRefused):
         return f"{subject} {error}."
     if isinstance(error, sqlite3.Error):
-        name = getattr(error, "sqlite_errorname", None) or type(error).__name__
-        odd = f"could not be used ({name}): see whether another program changed it"
-        return f"{subject} {TELLING.get(_primary_code(error), odd)}."
+        return f"{subject} {telling(error)}."
     reason = getattr(error, "strerror", None) or type(error).__name__
     return f"{subject} cannot be reached ({reason}): check the path, its folder and their permissions."
-
-
-def _primary_code(error: Exception) -> int:
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -245,5 +223,5 @@ def _patiently(work: Work[T], connection: sqlite3.Connection) -> T:
         try:
             return work(connection)
         except sqlite3.OperationalError as error:
-            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
                 raise

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, TimeoutType
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     AuthenticationError,
@@ -100,15 +100,37 @@ async def connect(url: str, topology: Topology, *, name: str) -> AbstractConnect
     """A plain connection called `name` in RabbitMQ's lists, with the topology declared. Raises `BusUnavailable`."""
     with clear_errors(url):
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await aio_pika.connect(
-                url, heartbeat=HEARTBEAT_SECONDS, client_properties={"connection_name": name}
-            )
+            connection = await dial(url, name=name)
             try:
                 await declare(connection, topology)
             except BaseException:
                 await close(connection)
                 raise
             return connection
+
+
+async def dial(url: str, *, name: str) -> AbstractConnection:
+    """A plain connection called `name`, with nothing declared. Raises aio-pika's errors."""
+    return await aio_pika.connect(
+        url,
+        heartbeat=HEARTBEAT_SECONDS,
+        client_properties={"connection_name": name},
+        connection_class=_Connection,
+    )
+
+
+class _Connection(aio_pika.Connection):
+    """Closed when it could not be opened.
+
+    aio-pika leaves that to the collector, which may run on a thread without a loop: a warning in the log for every try.
+    """
+
+    async def connect(self, timeout: TimeoutType = None) -> None:  # noqa: ASYNC109 - aio-pika's own signature
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await close(self)
+            raise
 
 
 async def close(connection: AbstractConnection) -> None:
@@ -150,7 +172,10 @@ def explain(error: BaseException, url: str) -> str:
             return line.format(where=where, said=said)
     if "Connection.OpenOk" in said or error.args[:1] == (_NOT_ALLOWED,):
         # aiormq 7.2 drops what the broker says when it closes instead of opening: only that it did is left to tell.
-        return f"RabbitMQ does not open the virtual host of {where}: see whether it exists and this user may use it."
+        return (
+            f"RabbitMQ does not open the virtual host of {where}: see whether it exists (rabbitmqctl add_vhost) and "
+            "whether this user may use it (rabbitmqctl set_permissions)."
+        )
     return f"RabbitMQ cannot be reached at {where}: {said}."
 
 
@@ -158,7 +183,10 @@ _ADVICE = (
     (PublishError, "No queue at RabbitMQ takes the message ({said}): see whether its queue is bound to the exchange."),
     (DeliveryError, "RabbitMQ refused the message ({said}): see whether a queue is full or a cluster has no majority."),
     ((ProbableAuthenticationError, AuthenticationError), "RabbitMQ refuses the user or the password of {where}."),
-    (ChannelAccessRefused, "The user of {where} lacks a permission at RabbitMQ: {said}."),
+    (
+        ChannelAccessRefused,
+        "The user of {where} lacks a permission at RabbitMQ ({said}): `leads doctor` tells which command gives it.",
+    ),
     (
         ChannelNotFoundEntity,
         "A queue or the exchange is gone from RabbitMQ ({said}): the next try declares it again.",

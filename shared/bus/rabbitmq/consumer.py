@@ -14,6 +14,7 @@ from shared.bus.protocol import BusUnavailable, Delivery
 from shared.bus.rabbitmq.connection import CLOSE_SECONDS, CONNECT_SECONDS, clear_errors, close, connect
 from shared.bus.rabbitmq.delivery import Pause, RabbitDelivery
 from shared.bus.rabbitmq.publisher import Publisher
+from shared.repeats import Repeats
 from shared.topology import Queue, Topology
 
 _MOST_PREFETCH = 65_535
@@ -128,6 +129,7 @@ class Consumer(AsyncIterator[Delivery]):
         self._stopped = asyncio.Event()
         self._turn = asyncio.Lock()
         self._pause = Pause()
+        self._repeats = Repeats()
         self._log = structlog.get_logger(__name__).bind(queue=source.queue.name, client=source.client_name)
 
     async def start(self) -> None:
@@ -145,6 +147,7 @@ class Consumer(AsyncIterator[Delivery]):
                 incoming = await self._receive()
                 if incoming is not None:
                     self._pause.reset()
+                    self._repeats.over()
                     return RabbitDelivery(incoming, self._source.queue, self._copies)
                 await self._recover()
         raise StopAsyncIteration
@@ -158,7 +161,7 @@ class Consumer(AsyncIterator[Delivery]):
         try:
             session = await Session.start(self._source)
         except BusUnavailable as error:
-            self._log.warning("bus.unavailable", reason=str(error))
+            self._say(str(error))
             return
         if self._stopped.is_set():
             await session.close()
@@ -167,11 +170,15 @@ class Consumer(AsyncIterator[Delivery]):
 
     async def _recover(self) -> None:
         if self._session is not None and not self._stopped.is_set():
-            self._log.warning("bus.unavailable", reason=self._session.ended_by)
+            self._say(self._session.ended_by)
         await self._drop_session()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pause.next_seconds()):
                 await self._stopped.wait()
+
+    def _say(self, reason: str) -> None:
+        if self._repeats.is_news(reason):
+            self._log.warning("bus.unavailable", reason=reason)
 
     async def _drop_session(self) -> None:
         session, self._session = self._session, None

@@ -10,6 +10,7 @@ from shared.bus.protocol import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import clear_errors
 from shared.bus.rabbitmq.messages import attempt, buried, decode, waiting, was_delivered_before
 from shared.bus.rabbitmq.publisher import Letter, Publisher
+from shared.repeats import Repeats
 from shared.topology import Queue
 
 _FIRST_PAUSE_SECONDS = 0.2
@@ -82,14 +83,14 @@ class RabbitDelivery:
 
         Giving it back instead would bring it again at once, and soon to its delivery limit.
         """
-        pause = Pause()
+        pause, repeats = Pause(), Repeats()
         while not self._is_stale():
             try:
                 return await self._copies.publish([copy])
             except BusUnavailable as error:
-                wait_seconds = pause.next_seconds()
-                self._log.warning("bus.unavailable", reason=str(error), wait_seconds=wait_seconds)
-                await asyncio.sleep(wait_seconds)
+                if repeats.is_news(str(error)):
+                    self._log.warning("bus.unavailable", reason=str(error))
+                await asyncio.sleep(pause.next_seconds())
         return None
 
     def _claim(self) -> bool:

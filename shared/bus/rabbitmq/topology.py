@@ -109,8 +109,8 @@ async def _same_arguments(what: str, how_to_delete: str) -> AsyncIterator[None]:
         yield
     except ChannelPreconditionFailed as error:
         raise BusUnavailable(
-            f"RabbitMQ has the {what} with other settings than Leads needs: empty it, delete it ({how_to_delete}) and "
-            f"start again. It said: {error}."
+            f"RabbitMQ has the {what} with other settings than Leads needs: empty and delete it ({how_to_delete}), or "
+            f"name another virtual host in LEADS_BROKER_URL; work then goes on by itself. It said: {error}."
         ) from error
 
 
@@ -120,6 +120,6 @@ async def _there(what: str, refused: ChannelAccessRefused) -> AsyncIterator[None
         yield
     except ChannelNotFoundEntity as error:
         raise BusUnavailable(
-            f"The user of LEADS_BROKER_URL may not declare what is missing at RabbitMQ, the {what}: start "
-            f"the notifier, whose user may, or give it to this one (rabbitmqctl set_permissions). It said: {refused}."
+            f"The user of LEADS_BROKER_URL may not declare at RabbitMQ what is missing there, the {what}: start "
+            f"the notifier, whose user may, or see `leads doctor`. It said: {refused}."
         ) from error

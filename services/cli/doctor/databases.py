@@ -1,0 +1,171 @@
+"""The databases: sound, in WAL mode, of a version that this Leads knows, and with somebody who may sign in.
+
+Each is opened for reading and by itself: `shared.database` would make what is missing.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.api.settings import MIGRATIONS as API_MIGRATIONS
+from services.cli.doctor.patient import Patient, file_of
+from services.cli.doctor.report import Finding, failed, ok, skipped, warning
+from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
+from shared.schema import SchemaState, compare, newest_version, too_new
+from shared.sqlite import telling
+
+QUICK_CHECK_SECONDS = 3.0
+"""A large database takes longer than anybody waits: what was not looked at by then is said."""
+
+_STEPS = 10_000
+"""SQLite's own steps between two looks at the clock: some milliseconds."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A database by its setting. `newest` is a query for its newest id, a UUIDv7."""
+
+    setting: str
+    url: str
+    migrations: Path
+    newest: str
+
+
+def kept(patient: Patient) -> Iterator[Kept]:
+    """The databases of the rooms that are looked at."""
+    if patient.api is not None:
+        url = patient.api.resolved_database_url
+        yield Kept("LEADS_DATABASE_URL", url, API_MIGRATIONS, "SELECT max(id) FROM leads")
+    if patient.notifier is not None:
+        url = patient.notifier.resolved_database_url
+        yield Kept("LEADS_NOTIFIER_DATABASE_URL", url, NOTIFIER_MIGRATIONS, "SELECT max(id) FROM emails")
+
+
+def check_databases(patient: Patient) -> list[Finding]:
+    """One line for each that is well, else one for each fault."""
+    if not patient.loaded:
+        return [skipped("database", "the settings come first")]
+    return [finding for one in kept(patient) for finding in _examine(one)]
+
+
+def check_staff(patient: Patient) -> list[Finding]:
+    """Somebody must be able to sign in."""
+    if patient.api is None:
+        return []
+    try:
+        found = ask(patient.api.resolved_database_url, "SELECT count(*) FROM users WHERE disabled_at IS NULL")
+    except sqlite3.Error:
+        return [skipped("staff", "the database comes first")]
+    if found is None:
+        return [skipped("staff", "there is no database yet: `leads init` makes it, and the first login")]
+    if not found:
+        return [failed("staff", "Nobody may sign in: no user is enabled.", "leads users add YOU@YOUR-COMPANY.COM")]
+    return [ok("staff", f"{found} may sign in")]
+
+
+def ask(url: str, query: str) -> object | None:
+    """The first value that `query` finds; None where there is no such file, or no row. Raises `sqlite3.Error`."""
+    path = file_of(url)
+    if path is None or not path.exists():
+        return None
+    with closing(_open(path)) as connection:
+        row = connection.execute(query).fetchone()
+    return row[0] if row else None
+
+
+def _examine(one: Kept) -> Iterator[Finding]:
+    path = file_of(one.url)
+    if path is None:
+        mend = f"Set {one.setting} to sqlite:////path/to/file, or leave it out."
+        yield failed("database", f"{one.setting} must be sqlite:////path/to/file: no other is offered.", mend)
+        return
+    if not path.exists():
+        yield skipped("database", f"{path} is not there yet: the first start makes it")
+        return
+    where = f"{one.setting}: {path}"
+    try:
+        with closing(_open(path)) as connection:
+            yield from _look_inside(connection, one, where)
+    except sqlite3.Error as error:
+        yield failed(
+            "database", f"{where} {telling(error)}.", f"Mend the file, restore a backup, or set {one.setting}."
+        )
+
+
+def _look_inside(connection: sqlite3.Connection, one: Kept, where: str) -> Iterator[Finding]:
+    faults = [*_schema_faults(connection, one, where), *_file_faults(connection, where)]
+    yield from faults
+    if not faults:
+        yield ok("database", f"{where} is sound, in WAL mode, of the newest schema {newest_version(one.migrations)}")
+
+
+def _schema_faults(connection: sqlite3.Connection, one: Kept, where: str) -> Iterator[Finding]:
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    version = None
+    if "alembic_version" in tables:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        version = row[0] if row else None
+    state = compare(version, one.migrations)
+    if state is SchemaState.UNKNOWN:
+        yield failed(
+            "database",
+            f"{where} {too_new(version, one.migrations)}.",
+            f"Run that version of Leads on it, restore a backup, or set {one.setting} to another file.",
+        )
+    elif state is SchemaState.EMPTY and tables:
+        yield failed(
+            "database",
+            f"{where} has tables but no version: it was not made by Leads.",
+            f"Set {one.setting} to another file, or restore a backup.",
+        )
+    elif state is SchemaState.EMPTY:
+        yield warning("database", f"{where} is empty.", "The next start makes its tables.")
+    elif state is SchemaState.OLDER:
+        newest = newest_version(one.migrations)
+        yield warning(
+            "database",
+            f"{where} is of the older schema {version}; this Leads has {newest}.",
+            "Make a backup; the next start brings it up to date.",
+        )
+
+
+def _file_faults(connection: sqlite3.Connection, where: str) -> Iterator[Finding]:
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode != "wal":
+        yield warning("database", f"{where} is in {mode} mode, not WAL.", "The next start sets it; see who changed it.")
+    damage = _quick_check(connection)
+    if damage is None:
+        yield skipped("database", f"{where} is too large to be checked for damage within {QUICK_CHECK_SECONDS:.0f} s")
+    elif damage != "ok":
+        yield failed(
+            "database",
+            f"{where} is damaged: {damage}.",
+            "Stop Leads, keep a copy, then mend it with `sqlite3 FILE .recover` or restore a backup.",
+        )
+
+
+def _quick_check(connection: sqlite3.Connection) -> str | None:
+    """`ok`, the first damage found, or None when the time ran out."""
+    give_up_at = time.monotonic() + QUICK_CHECK_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > give_up_at, _STEPS)
+    try:
+        return " ".join(str(connection.execute("PRAGMA quick_check(1)").fetchone()[0]).split())
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Not with `mode=ro`: the last reader of a WAL could not clear away then what the first has made beside the file.
+
+    Makes no file that is not there.
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=1.0)
+    connection.execute("PRAGMA query_only = ON")
+    return connection

@@ -1,0 +1,128 @@
+"""The schema of a room's database: which version it has, and how it is brought to the newest one.
+
+Alembic's migrations do the work; their files are named by revision, in order. It is loaded only where there is work to
+do: it takes 7 MiB that an up-to-date room has no use for.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import DBAPIError
+
+from shared.settings import EX_TEMPFAIL, CannotStart
+from shared.sqlite import LASTING, TELLING, primary_code, telling
+
+_VERSION_TABLE = "alembic_version"
+
+log = structlog.get_logger()
+
+
+class DatabaseUnfit(CannotStart):
+    """This Leads cannot work with the database as it is; the text says what to do. To try again does not help."""
+
+
+class SchemaTooNew(DatabaseUnfit):
+    """The database was written by a newer Leads than this one."""
+
+
+class DatabaseBroken(CannotStart):
+    """The database cannot be used just now: to try again may help."""
+
+    exit_status = EX_TEMPFAIL
+
+
+class SchemaState(StrEnum):
+    """How a database's schema stands to the newest one that this Leads knows."""
+
+    EMPTY = "empty"
+    OLDER = "older"
+    NEWEST = "newest"
+    UNKNOWN = "unknown"
+    """Written by a Leads that knows more than this one."""
+
+
+def newest_version(versions: Path) -> str:
+    """The revision that the last migration leads to."""
+    return max(_known(versions))
+
+
+def compare(version: str | None, versions: Path) -> SchemaState:
+    """How `version`, as Alembic noted it, stands to the migrations in `versions`."""
+    if version is None:
+        return SchemaState.EMPTY
+    if version not in _known(versions):
+        return SchemaState.UNKNOWN
+    return SchemaState.NEWEST if version == newest_version(versions) else SchemaState.OLDER
+
+
+def too_new(version: str | None, versions: Path) -> str:
+    """What to say of a version that this Leads does not know."""
+    return (
+        f"was written by a newer version of Leads (schema {version}; this one knows up to {newest_version(versions)}): "
+        "start that version, or restore a backup"
+    )
+
+
+def bring_up_to_date(versions: Path, engine: Engine, where: str) -> None:
+    """Bring the schema to the newest version, in one transaction. `where` names the database's setting and its file.
+
+    Raises `SchemaTooNew`, `DatabaseUnfit` and `DatabaseBroken`, each one line for whoever can act, and SQLAlchemy's
+    errors for a migration that is wrong.
+    """
+    with _told_in_words(where), engine.begin() as connection:
+        version = _current_version(connection)
+        state = compare(version, versions)
+        if state is SchemaState.UNKNOWN:
+            raise SchemaTooNew(f"{where} {too_new(version, versions)}.")
+        if state is SchemaState.EMPTY and inspect(connection).get_table_names():
+            raise DatabaseUnfit(
+                f"{where} has tables but no version: it was not made by Leads. Name another database, or restore a "
+                "backup."
+            )
+        if state is not SchemaState.NEWEST:
+            _upgrade(connection, versions)
+        if state is SchemaState.OLDER:
+            log.info("database brought up to date", was=version, now=newest_version(versions))
+
+
+def _known(versions: Path) -> frozenset[str]:
+    return frozenset(path.stem for path in versions.glob("*.py"))
+
+
+def _current_version(connection: Connection) -> str | None:
+    """What Alembic noted, looked up without it."""
+    if not inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    return connection.exec_driver_sql(f"SELECT version_num FROM {_VERSION_TABLE}").scalar()  # noqa: S608 - a constant
+
+
+@contextmanager
+def _told_in_words(where: str) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        code = primary_code(error.orig)
+        if code not in TELLING:
+            raise
+        kind = DatabaseUnfit if code in LASTING else DatabaseBroken
+        raise kind(f"{where} {telling(error.orig)}.") from error
+
+
+def _upgrade(connection: Connection, versions: Path) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(versions.parent), version_locations=[str(versions)])
+
+    def to_head(revision: Any, _context: Any) -> Any:
+        return script._upgrade_revs("head", revision)  # noqa: SLF001 - as Alembic's own command.upgrade does
+
+    with EnvironmentContext(Config(), script, fn=to_head) as environment:
+        environment.configure(connection=connection)
+        environment.run_migrations()

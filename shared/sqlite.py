@@ -1,0 +1,34 @@
+"""What SQLite's errors ask of the person who can act, for every file that Leads keeps in it."""
+
+import sqlite3
+
+TELLING = {
+    sqlite3.SQLITE_BUSY: "is kept locked by another program: close that program (a database browser, a backup); work "
+    "then goes on by itself",
+    sqlite3.SQLITE_FULL: "has no room left on its disk: free some space; work then goes on by itself",
+    sqlite3.SQLITE_READONLY: "may only be read: let the user that runs Leads write to it and to its folder",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: check that it is a file and that the user that runs Leads may write to "
+    "it and to its folder",
+    sqlite3.SQLITE_NOTADB: "is not a file of Leads: name another path, or move that file away",
+    sqlite3.SQLITE_CORRUPT: "is damaged: stop Leads, keep a copy of it, then mend it with `sqlite3 FILE .recover` or "
+    "restore a backup",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: check its disk and the limit on file sizes",
+}
+"""What each primary result code (https://www.sqlite.org/rescode.html) asks of the person who can act."""
+
+PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL})
+"""Errors after which the connection is as good as before."""
+
+LASTING = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
+"""Errors that stay until somebody acts: to try again by itself does not help."""
+
+
+def primary_code(error: BaseException | None) -> int:
+    """The primary result code of an error of `sqlite3`'s; 0 of any other."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def telling(error: BaseException | None) -> str:
+    """What is wrong with the file and what to do: it ends a sentence that begins with the file."""
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    return TELLING.get(primary_code(error), f"could not be used ({name}): see whether another program changed it")
