@@ -6,6 +6,7 @@ import random
 import time
 
 from tests.harness.client import Client
+from tests.harness.commands import leads
 from tests.harness.files import pdf
 from tests.harness.rabbitmq import RabbitNode
 from tests.harness.sizes import House
@@ -42,7 +43,9 @@ async def _troubles(house: House, node: RabbitNode) -> None:
     house.sendgrid.behave("500")
     await asyncio.sleep(22)
     house.sendgrid.behave("accept")
-    await asyncio.sleep(50)
+    await asyncio.sleep(30)
+    await leads(house.deployment, "audit")
+    await asyncio.sleep(20)
 
 
 async def _post_leads(house: House) -> None:

@@ -16,7 +16,7 @@ from tests.chaos.checker import Attempt, Verdict, check, table
 from tests.chaos.collect import facts_now
 from tests.chaos.storm import Storm
 from tests.harness.client import Client
-from tests.harness.compose import ROOMS_AND_BROKER, Stack, docker
+from tests.harness.compose import IMAGE, ROOMS_AND_BROKER, Stack, docker
 from tests.harness.files import pdf
 from tests.harness.inbox import mailbox_inbox
 from tests.harness.kept import rows
@@ -28,6 +28,7 @@ LEADS = 200
 STOP_SECONDS = 10.0
 RESUME = pdf(40_000, seed=1)
 FIRST = "ann@example.com"
+JOBS = ("leads-api", "leads-storage", "leads-notifier", "rabbitmq", "rabbitmq-queues")
 
 
 async def test_up_from_nothing_is_soon_healthy_and_the_first_lead_causes_two_mails(stack: Stack):
@@ -146,6 +147,28 @@ async def test_a_stop_takes_less_than_ten_seconds_and_a_start_finds_everything(s
     async with Client(stack.api_url) as client:
         await client.login(*stack.login())
         assert (await client.call("GET", "/leads?total=true&limit=1")).json["total"] == LEADS + 1
+
+
+async def test_prometheus_finds_every_room_and_rabbitmq_and_knows_the_rules(stack: Stack):
+    """Grafana is not started: the profile's dashboards are held to Prometheus in tests/observability."""
+    volume = f"{stack.project}_prometheus:/prometheus"  # in Prometheus' own image the folder is nobody's already
+    await docker("run", "--rm", "--user", "0", "--volume", volume, "--entrypoint", "chown", IMAGE, "65534", "/prometheus")
+    await stack.compose("--profile", "observability", "up", "-d", "prometheus")
+    await stack.healthy("prometheus")
+    url = f"http://127.0.0.1:{stack.prometheus_port}/api/v1"
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"{url}/query", params={"query": "up"}) as answer:
+                found = (await answer.json())["data"]["result"]
+            up = {(one["metric"]["job"], one["value"][1]) for one in found}
+            if up == {(job, "1") for job in JOBS}:
+                break
+            await asyncio.sleep(1)
+        async with session.get(f"{url}/rules") as answer:
+            groups = (await answer.json())["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 7
+    assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
 
 
 async def test_the_command_line_works_in_a_container_of_its_own(stack: Stack):

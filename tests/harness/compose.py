@@ -42,7 +42,7 @@ class Stack:
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         self.project = f"leads-test-{secrets.token_hex(4)}"
-        self.port, self.ui_port = free_ports(2)
+        self.port, self.ui_port, self.prometheus_port = free_ports(3)
         self.settings = dict(settings or {})
 
     @property
@@ -60,6 +60,7 @@ class Stack:
             "LEADS_IMAGE": IMAGE,
             "LEADS_API_PORT": str(self.port),
             "LEADS_RABBITMQ_UI_PORT": str(self.ui_port),
+            "LEADS_PROMETHEUS_PORT": str(self.prometheus_port),
             "LEADS_ADMIN_PASSWORD": PASSWORD,
             "LEADS_INTAKE_RATE": "off",
             **self.settings,
@@ -84,7 +85,8 @@ class Stack:
 
     async def down(self) -> None:
         """Take everything away, volumes too."""
-        await self.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
+        everything = ("--profile", "observability", "--profile", "tools")
+        await self.compose(*everything, "down", "--volumes", "--remove-orphans", "--timeout", "10")
 
     async def containers(self, service: str) -> list[str]:
         """The ids of a service's containers, those that ended too."""
