@@ -37,22 +37,36 @@ async def running(name: str, loop: Coroutine[Any, Any, None]) -> AsyncIterator["
 
 
 def measuring(
-    what: str, measure: Callable[[], Awaitable[None]], *, every_seconds: float
+    what: str,
+    measure: Callable[[], Awaitable[None]],
+    *,
+    every_seconds: float,
+    untold: tuple[type[Exception], ...] = (),
 ) -> AbstractAsyncContextManager["asyncio.Task[None]"]:
     """`measured`, until the block ends."""
-    return running(f"{what} gauges", measured(what, measure, every_seconds=every_seconds))
+    return running(f"{what} gauges", measured(what, measure, every_seconds=every_seconds, untold=untold))
 
 
-async def measured(what: str, measure: Callable[[], Awaitable[None]], *, every_seconds: float) -> None:
+async def measured(
+    what: str,
+    measure: Callable[[], Awaitable[None]],
+    *,
+    every_seconds: float,
+    untold: tuple[type[Exception], ...] = (),
+) -> None:
     """Measure for ever, for the gauges. No room ends for a number: what fails is tried again within 2 s.
 
-    It is told once, when it has failed twice: a hiccup is nobody's concern, and an outage is one line.
+    It is told once, when it has failed twice: a hiccup is nobody's concern, and an outage is one line. `untold` is what
+    those who work with the same thing tell anyway.
     """
     failures = 0
     while True:
         began_at = time.monotonic()
         try:
             await measure()
+        except untold:
+            await asyncio.sleep(min(every_seconds, AGAIN_SECONDS))
+            continue
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what is measured, the room works without
             failures += 1
             if failures == FAILURES_TOLD:

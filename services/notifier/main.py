@@ -15,7 +15,7 @@ from services.notifier.gauges import measure_emails, measure_queues
 from services.notifier.settings import MIGRATIONS, NotifierSettings
 from services.notifier.transport import transport_for
 from shared.background import measuring, running
-from shared.bus import bus_for
+from shared.bus import BusUnavailable, bus_for
 from shared.database import Database
 from shared.disk import local_places, measure_databases
 from shared.health import Health
@@ -44,11 +44,8 @@ def create_app(settings: NotifierSettings) -> FastAPI:
     worker = Worker(bus, queue, subscriptions(delivery), concurrency=settings.concurrency)
 
     places = local_places(notifier_db=settings.resolved_database_url, queue_db=settings.resolved_broker_url)
-    gauges = {
-        "queues": (partial(measure_queues, bus, topology), 10.0),
-        "e-mails": (partial(measure_emails, database), 10.0),
-        "disk": (partial(measure_databases, places), 30.0),
-    }
+    queues, emails = partial(measure_queues, bus, topology), partial(measure_emails, database)
+    disk = partial(measure_databases, places)
 
     async def circuit_is_closed() -> None:
         if circuit.reason is not None:
@@ -61,8 +58,12 @@ def create_app(settings: NotifierSettings) -> FastAPI:
             await database.migrate(MIGRATIONS)
             stack.push_async_callback(transport.close)
             stack.push_async_callback(bus.close)
-            for what, (measure, every_seconds) in gauges.items():
-                await stack.enter_async_context(measuring(what, measure, every_seconds=every_seconds))
+            measuring_queues = measuring(
+                "queues", queues, every_seconds=10, untold=(BusUnavailable,)
+            )  # the worker tells
+            await stack.enter_async_context(measuring_queues)
+            await stack.enter_async_context(measuring("e-mails", emails, every_seconds=10))
+            await stack.enter_async_context(measuring("disk", disk, every_seconds=30))
             working = await stack.enter_async_context(running("worker", worker.run()))
             yield
             worker.stop()

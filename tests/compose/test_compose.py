@@ -151,8 +151,8 @@ async def test_a_stop_takes_less_than_ten_seconds_and_a_start_finds_everything(s
 
 async def test_prometheus_finds_every_room_and_rabbitmq_and_knows_the_rules(stack: Stack):
     """Grafana is not started: the profile's dashboards are held to Prometheus in tests/observability."""
-    volume = f"{stack.project}_prometheus:/prometheus"  # in Prometheus' own image the folder is nobody's already
-    await docker("run", "--rm", "--user", "0", "--volume", volume, "--entrypoint", "chown", IMAGE, "65534", "/prometheus")
+    as_root = ("run", "--rm", "--user", "0", "--volume", f"{stack.project}_prometheus:/prometheus")
+    await docker(*as_root, "--entrypoint", "chown", IMAGE, "65534", "/prometheus")  # as in Prometheus' own image
     await stack.compose("--profile", "observability", "up", "-d", "prometheus")
     await stack.healthy("prometheus")
     url = f"http://127.0.0.1:{stack.prometheus_port}/api/v1"

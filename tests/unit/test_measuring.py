@@ -68,8 +68,8 @@ async def test_what_rabbitmq_does_not_tell_is_not_exported_and_while_it_is_away_
     assert exported("leads_queue_stats_timestamp_seconds", queue="notifier") == told_at
 
 
-async def test_an_outage_is_told_once_and_so_is_its_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(background, "AGAIN_SECONDS", 0.0)
+async def measured_with_outage(**options) -> list[tuple]:
+    """What is logged of five failures in a row and a success."""
     answers = [BusUnavailable("RabbitMQ cannot be reached")] * 5 + [None]
     done = asyncio.Event()
 
@@ -79,14 +79,24 @@ async def test_an_outage_is_told_once_and_so_is_its_end(monkeypatch: pytest.Monk
             raise answer
 
     with capture_logs() as logs:
-        task = asyncio.create_task(measured("queues", measure, every_seconds=0.0))
+        task = asyncio.create_task(measured("queues", measure, every_seconds=0.0, **options))
         async with asyncio.timeout(5):
             await done.wait()
         task.cancel()
-    assert [(line["event"], line.get("reason"), line.get("failures")) for line in logs] == [
+    return [(line["event"], line.get("reason"), line.get("failures")) for line in logs]
+
+
+async def test_an_outage_is_told_once_and_so_is_its_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(background, "AGAIN_SECONDS", 0.0)
+    assert await measured_with_outage() == [
         ("not measured", "RabbitMQ cannot be reached", None),
         ("measured again", None, 5),
     ]
+
+
+async def test_an_outage_that_the_worker_tells_is_not_told_twice(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(background, "AGAIN_SECONDS", 0.0)
+    assert await measured_with_outage(untold=(BusUnavailable,)) == []
 
 
 async def test_what_takes_long_is_measured_seldom(monkeypatch: pytest.MonkeyPatch):
