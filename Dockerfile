@@ -12,7 +12,8 @@ RUN python -m venv --without-pip .venv \
 COPY leads leads
 COPY shared shared
 COPY services services
-RUN .venv/bin/python -m compileall -q shared services
+# A clone whose files are for its owner alone must give an image that its user can read.
+RUN .venv/bin/python -m compileall -q shared services && chmod -R a+rX /opt/leads
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Leads" \

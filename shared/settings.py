@@ -41,14 +41,17 @@ class SettingsError(Exception):
 
 
 class _EnvironmentOrFile(EnvSettingsSource):
-    """`NAME` from the environment, or the content of the file that `NAME_FILE` names, as container secrets come."""
+    """`NAME` from the environment, or the content of the file that `NAME_FILE` names, as container secrets come.
+
+    A blank `NAME` beside a `NAME_FILE` is none: that is how a line that was not filled in looks in an `.env`.
+    """
 
     def _load_env_vars(self) -> dict[str, str | None]:
         found = dict(super()._load_env_vars())
         for field, about in self.settings_cls.model_fields.items():
             name = str(about.validation_alias or f"{self.env_prefix}{field}").lower()
             path = found.get(f"{name}_file")
-            if path and name not in found:
+            if path and not found.get(name):
                 found[name] = _read_setting_file(f"{name}_file", Path(path))
         return found
 

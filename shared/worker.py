@@ -157,6 +157,7 @@ class Worker:
         except GiveUp as error:
             return await self._dead_letter(delivery, str(error))
         except Hold as error:
+            log.info("held", again_in_seconds=self._queue.retry_delays_seconds[0], reason=str(error))
             await delivery.retry(self._queue.retry_delays_seconds[0], str(error), count_attempt=False)
             return "hold"
         except Retry as error:

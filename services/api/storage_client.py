@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Self
 
 import aiohttp
@@ -49,6 +50,7 @@ class StorageClient:
         self._tokens = tokens
         self._token = ""
         self._token_until = 0.0
+        self._is_refused = False
 
     async def __aenter__(self) -> Self:
         """Open the kept-alive session. It has no total timeout: an upload takes as long as its sender does."""
@@ -125,17 +127,21 @@ class StorageClient:
         return [blob["id"] for blob in body["blobs"]], body["next"]
 
     async def check(self) -> None:
-        """Raises when the storage is not ready."""
+        """Raises when the storage is not ready, or has refused our token the last time."""
         async with self._session.get(f"{self._url}/readyz") as response:
             if response.status != 200:  # noqa: PLR2004
                 raise RuntimeError(f"the storage at {self._url} is not ready")
+        if self._is_refused:
+            raise RuntimeError(f"the storage at {self._url} has another LEADS_SERVICE_SECRET than this api")
 
     async def _expect(self, response: aiohttp.ClientResponse, status: int) -> Mapping[str, Any]:
+        self._is_refused = response.status == HTTPStatus.UNAUTHORIZED
         if response.status == status:
             body: Mapping[str, Any] = await response.json()
             return body
         said = (await response.content.read(2000)).decode(errors="replace")
-        log.error("storage refused", status=response.status, said=said)
+        advice = {"setting": "LEADS_SERVICE_SECRET must be the same for both"} if self._is_refused else {}
+        log.error("storage refused", status=response.status, said=said, **advice)
         raise _try_again()
 
     def _unavailable(self, verb: str, error: BaseException) -> Problem:

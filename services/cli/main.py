@@ -76,15 +76,23 @@ def audit(
     deep: Annotated[bool, typer.Option("--deep", help="Read every resume and compare its hash.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Remove resumes without a lead that are past the grace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines; the last one is the summary.")] = False,
+    every_hours: Annotated[float | None, typer.Option(min=0.01, help="Do it again and again, until stopped.")] = None,
 ) -> None:
     """Check that every lead adds up: resume, event, e-mails. Exit 1 and a line for each that does not."""
+    if every_hours is not None:
+        from services.cli.audit.repeat import repeat
+
+        chosen = {"--deep": deep, "--fix": fix, "--json": as_json}
+        repeat(every_hours, [option for option, is_chosen in chosen.items() if is_chosen])
     from services.cli.audit.command import run
 
     raise typer.Exit(run(deep=deep, fix=fix, as_json=as_json))
 
 
 def doctor(
-    rooms: Annotated[list[str] | None, typer.Option("--room", help="Only this room; may be given again.")] = None,
+    rooms: Annotated[
+        list[str] | None, typer.Option("--room", envvar="LEADS_ROOM", help="Only this room; may be given again.")
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -95,5 +103,6 @@ def doctor(
     try:
         chosen = [RoomName(room) for room in rooms] if rooms else list(RoomName)
     except ValueError:
-        raise typer.BadParameter(f"it is one of {', '.join(RoomName)}", param_hint="--room") from None
+        words = f"it is one of {', '.join(RoomName)}; with Docker, run the doctor in their containers"
+        raise typer.BadParameter(words, param_hint="--room") from None
     run(chosen, as_json=as_json)

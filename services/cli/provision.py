@@ -46,11 +46,18 @@ def _provide_secrets(settings: CliSettings, volumes: Path) -> None:
         first, *others = (volumes / room for room in _READ_BY[name])
         value = make_secret(first, name, given)
         for other in others:
-            make_secret_file(secret_file(other, name), value)
+            _copy(secret_file(other, name), value)
     passwords = {user: _broker_password(volumes / room, user) for room, user in _BROKER_USERS.items()}
     passwords[broker_users.ADMIN] = _kept(volumes / "rabbitmq" / "admin_password")
     _publish(volumes / "grafana" / "admin_password", _kept(volumes / "ops" / "grafana_admin_password"))
     _publish(volumes / "rabbitmq" / "definitions.json", broker_users.definitions(passwords))
+
+
+def _copy(file: Path, value: str) -> None:
+    """What two rooms share must be the same: the first one's counts, whatever the other's volume held."""
+    if not make_secret_file(file, value) and file.read_text().strip() != value:
+        file.unlink()
+        make_secret_file(file, value)
 
 
 def _broker_password(folder: Path, user: BrokerUser) -> str:

@@ -110,7 +110,7 @@ class Delivery:
     async def _send(self, email: Email, lead: LeadCreated) -> None:
         """Send one e-mail, waiting out a pause that has nothing to do with it."""
         if email.state is EmailState.SENDING:
-            if _age_seconds(email.updated_at) < self._lease_seconds:
+            if abs(_age_seconds(email.updated_at)) < self._lease_seconds:  # ahead: the clock was set back
                 raise Hold(f"{email.kind} e-mail: another notifier has it in hand, or had when it was cut short")
             await self._move(email, EmailState.UNCERTAIN, "cut short while it was sent")
         while True:

@@ -22,6 +22,12 @@ async def measure_queues(bus: EventBus, topology: Topology) -> None:
         raise
 
 
+def begin_queues(topology: Topology) -> None:
+    """Count from now how long the bus has told nothing, so that one that never does is seen too."""
+    for queue in topology.queues:
+        QUEUE_SEEN.labels(queue.name).set_to_current_time()
+
+
 async def measure_emails(database: Database) -> None:
     """Set the gauges of e-mails by state. Raises `Problem` when the database is away."""
     for state, rows in (await database.read(store.count_by_state)).items():

@@ -11,7 +11,7 @@ from services.notifier.circuit import Circuit
 from services.notifier.compose import composer_of
 from services.notifier.consumer import subscriptions
 from services.notifier.delivery import Composer, Delivery
-from services.notifier.gauges import measure_emails, measure_queues
+from services.notifier.gauges import begin_queues, measure_emails, measure_queues
 from services.notifier.settings import MIGRATIONS, NotifierSettings
 from services.notifier.transport import transport_for
 from shared.background import measuring, running
@@ -54,6 +54,7 @@ def create_app(settings: NotifierSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            begin_queues(topology)
             stack.push_async_callback(database.close)
             await database.migrate(MIGRATIONS)
             stack.push_async_callback(transport.close)

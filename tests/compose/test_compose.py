@@ -135,7 +135,7 @@ async def test_rabbitmq_dies_in_the_middle_of_200_leads_with_two_notifiers_and_n
 
 
 async def test_a_stop_takes_less_than_ten_seconds_and_a_start_finds_everything(stack: Stack):
-    for service in ROOMS_AND_BROKER:
+    for service in ("audit", *ROOMS_AND_BROKER):
         began = time.monotonic()
         await stack.compose("stop", service)
         took = time.monotonic() - began
@@ -180,5 +180,16 @@ async def test_the_command_line_works_in_a_container_of_its_own(stack: Stack):
 
 @pytest.mark.parametrize("room", ["api", "storage", "notifier"])
 async def test_the_doctor_finds_every_room_well(stack: Stack, room: str):
-    said = json.loads(await stack.compose("exec", "-T", room, "leads", "doctor", "--room", room, "--json"))
+    said = json.loads(await stack.compose("exec", "-T", room, "leads", "doctor", "--json"))
     assert [finding for finding in said["findings"] if finding["state"] == "failed"] == []
+
+
+async def test_the_doctor_sends_people_to_the_rooms_whose_settings_he_would_look_at(stack: Stack):
+    assert "run the doctor in their containers" in await stack.compose("run", "--rm", "-T", "leads", "doctor", check=False)
+
+
+async def test_an_audit_is_made_each_day_without_anybodys_help(stack: Stack):
+    """The first comes a minute after the start; only that it waits for it is looked at here."""
+    (found,) = await stack.inspect("audit")
+    assert found["State"]["Running"]
+    assert found["Config"]["Cmd"] == ["audit", "--every-hours", "24"]

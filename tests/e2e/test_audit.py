@@ -25,6 +25,8 @@ from tests.harness.sizes import House, embedded
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GRACE_SECONDS = 600.0
+OUT_OF_SIGHT_SECONDS = 1400.0
+"""More than two sweeps (600 s each, by default) and what they may take: until then the api is about to remove it."""
 SUBJECTS = {"lead", "event", "e-mail", "blob"}
 SETTINGS = {"LEADS_ORPHAN_GRACE_SECONDS": str(GRACE_SECONDS), "LEADS_RETRY_DELAYS_SECONDS": "[600]"}
 
@@ -140,7 +142,7 @@ async def test_each_kind_of_damage_is_found_and_named(house: House):
     no_message = await lead_on_bus(house)
     change(house, "queue.db", "DELETE FROM message WHERE id = ?", event_of(house, no_message))
     await house.deployment.restart("notifier")
-    orphan = add_blob(house, age_seconds=GRACE_SECONDS + 5)
+    orphan = add_blob(house, age_seconds=GRACE_SECONDS + OUT_OF_SIGHT_SECONDS)
 
     shallow = {
         ("resume-missing", no_blob["id"]),
@@ -192,6 +194,28 @@ async def test_the_result_is_a_metric_of_the_api(house: House):
     metrics = {name: float(value) for name, value in (line.split() for line in lines if line.startswith("leads_audit"))}
     assert began_at < metrics.pop("leads_audit_last_run_timestamp_seconds") < time.time()
     assert metrics == {"leads_audit_discrepancies": len(found), "leads_audit_leads_checked": counts["leads"]}
+
+
+async def test_an_orphan_that_the_api_is_about_to_sweep_is_no_news_and_can_be_removed_now(house: House):
+    orphan = add_blob(house, age_seconds=GRACE_SECONDS + 5)
+    _, found, _ = await audit(house)
+    assert ("orphan-blob", orphan) not in found
+    _, found, _ = await audit(house, "--fix")
+    assert ("orphan-blob", orphan) in found
+    assert orphan not in kept.blobs(house.deployment)
+
+
+async def test_resumes_beside_an_empty_database_are_not_orphans_but_all_that_is_left(
+    house: House, tmp_path, monkeypatch
+):
+    before = kept.blobs(house.deployment)
+    for setting, name in (("LEADS_DATABASE_URL", "leads.db"), ("LEADS_NOTIFIER_DATABASE_URL", "notifier.db")):
+        monkeypatch.setitem(house.deployment.environment, setting, f"sqlite:///{tmp_path / name}")
+    old = add_blob(house, age_seconds=GRACE_SECONDS + OUT_OF_SIGHT_SECONDS)
+    assert (await leads(house.deployment, "init")).status == 0
+    done = await leads(house.deployment, "audit", "--fix")
+    assert (done.status, kept.blobs(house.deployment) - before) == (1, {old})
+    assert "not removed, because leads seem to be missing" in done.output
 
 
 @pytest.mark.parametrize(

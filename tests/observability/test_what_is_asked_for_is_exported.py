@@ -93,8 +93,7 @@ async def test_prometheus_evaluates_each_query_and_its_legend_names_each_line(ho
 
 async def test_no_alert_cries_wolf_when_one_lead_was_turned_away(house):
     _, seen = house
-    for rule in RULES:
-        await seen.query(rule)
+    assert [rule for rule in RULES if "5.." not in rule and await seen.query(rule)] == []
     assert not await seen.query('ALERTS{alertstate="firing"}')
 
 

@@ -58,6 +58,16 @@ async def test_a_second_start_changes_no_secret_and_shows_none(volumes, capsys):
     assert "password" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("lost", ["api", "storage"])
+async def test_what_api_and_storage_share_stays_the_same_for_both(volumes, lost):
+    """One volume was lost, or a secret was given once and is no longer."""
+    await run(CliSettings(service_secret=SecretStr("y" * 40)), volumes)
+    (volumes / lost / "secrets" / "service_secret").unlink(missing_ok=True)
+    await run(CliSettings(), volumes)
+    found = secrets_of(volumes)
+    assert found["api/secrets/service_secret"] == found["storage/secrets/service_secret"]
+
+
 async def test_rabbitmq_is_given_the_password_of_each_rooms_url_as_a_hash(volumes):
     await run(CliSettings(), volumes)
     definitions = json.loads((volumes / "rabbitmq" / "definitions.json").read_text())

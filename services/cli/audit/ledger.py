@@ -76,6 +76,10 @@ class Ledger:
         for page in self._pages("SELECT blob_id FROM orphan ORDER BY blob_id"):
             yield [blob_id for (blob_id,) in page]
 
+    def count_orphans(self) -> int:
+        """How many `orphan` was told."""
+        return int(self._connection.execute("SELECT count(*) FROM orphan").fetchone()[0])
+
     def _pages(self, query: str) -> Iterator[Sequence[tuple[Any, ...]]]:
         with closing(self._connection.execute(query)) as cursor:
             while page := cursor.fetchmany(AT_ONCE):

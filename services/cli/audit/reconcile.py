@@ -28,6 +28,10 @@ SAMPLE_SECONDS = 0.4
 """A message that moves from one queue to another may be missed by a count, not by several."""
 
 
+SWEEP_SLACK_SECONDS = 60.0
+"""What a sweep itself may take. An orphan is news only once the api should have swept it."""
+
+
 class Audit:
     """One run over all stores. Raises `CannotAudit` when one of them cannot be read."""
 
@@ -41,10 +45,14 @@ class Audit:
         self._report = report
         self._fix = fix
         self._grace = timedelta(seconds=settings.api.orphan_grace_seconds)
+        self._swept_within = timedelta(seconds=2 * settings.api.sweep_interval_seconds + SWEEP_SLACK_SECONDS)
         self._notifier_concurrency = settings.notifier.concurrency
         self._forgotten_before = datetime.now(UTC) - EVENTS_KEPT
         self._leads_are_gone = False
-        """Whether something tells of a lead that does not exist: then its resume is no orphan of a crash."""
+        """Whether something tells of leads that do not exist: then a resume is no orphan of a crash, but what is left.
+
+        An event or an e-mail tells, and so do more resumes without a lead than there are leads.
+        """
 
     async def run(self) -> None:
         """Look, look again, and report what does not add up."""
@@ -127,7 +135,8 @@ class Audit:
         return why_lost(count, heard_at, stats, in_hand_each=self._notifier_concurrency, now=now)
 
     async def _report_orphans(self) -> None:
-        before = datetime.now(UTC) - self._grace
+        self._leads_are_gone |= self._ledger.count_orphans() > self.totals.leads
+        before = datetime.now(UTC) - self._grace - (timedelta() if self._removes_orphans else self._swept_within)
         for blob_ids in self._ledger.orphans():
             known = await self._stores.read_api(partial(known_paths, paths=blob_ids))
             found = await self._stores.blobs([blob_id for blob_id in blob_ids if blob_id not in known])
@@ -147,7 +156,7 @@ class Audit:
         if self._removes_orphans:
             detail += "; removed"
         elif self._fix:
-            detail += "; not removed, because leads are missing that events or e-mails tell of"
+            detail += "; not removed, because leads seem to be missing: is this the right database?"
         return Finding(FindingKind.ORPHAN_BLOB, "blob", blob.id, detail, is_mended=self._removes_orphans)
 
     def _judge(self, record: Record) -> Judgement:

@@ -17,6 +17,9 @@ from services.storage.settings import StorageSettings
 from shared.settings import Settings, SettingsError, secret_file
 from shared.tokens import STAFF, Tokens
 
+ROOM = "LEADS_ROOM"
+"""Which room the doctor looks at where nothing else is said: set in each container."""
+
 _OURS = ("LEADS_", "SENDGRID_")
 _OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
 
@@ -35,7 +38,7 @@ def known_names() -> frozenset[str]:
         for cls in (ApiSettings, StorageSettings, NotifierSettings, CliSettings)
         for field, about in cls.model_fields.items()
     }
-    return frozenset(names | {f"{name}_FILE" for name in names})
+    return frozenset(names | {f"{name}_FILE" for name in names} | {ROOM})
 
 
 def check_secrets(patient: Patient) -> list[Finding]:
