@@ -28,6 +28,7 @@ from sqlmodel import SQLModel
 from shared.metrics import COMMIT_GROUP_SIZE
 from shared.problems import Problem, ProblemType
 from shared.schema import bring_up_to_date
+from shared.settings import SettingsError
 
 BUSY_TIMEOUT_SECONDS = 2.0
 """How long a transaction waits for our own writer's turn, and then for another process to let go of the write lock:
@@ -49,7 +50,7 @@ class Database:
     """One database. Writers take turns; readers see a snapshot and never wait for them."""
 
     def __init__(self, url: str, *, setting: str = "LEADS_DATABASE_URL") -> None:
-        """`setting` is where the URL comes from. Raises `ValueError` for one that names no SQLite file."""
+        """`setting` is where the URL comes from. Raises `SettingsError` for one that names no SQLite file."""
         where = _sqlite_url(url, setting)
         self._name = f"{setting}: {where.database}"
         self._writer = _Threads(where, 1, begin="BEGIN IMMEDIATE", pragmas=())
@@ -228,11 +229,11 @@ def _sqlite_url(url: str, setting: str) -> URL:
     except ArgumentError:
         parsed = URL.create("unreadable")
     if parsed.drivername.partition("+")[0] != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise ValueError(f"{setting} must be sqlite:////path/to/file: no other database is offered.")
+        raise SettingsError(f"{setting} must be sqlite:////path/to/file: no other database is offered.")
     try:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise ValueError(f"{setting}: its folder cannot be made ({error.strerror}).") from None
+        raise SettingsError(f"{setting}: its folder cannot be made ({error.strerror}).") from None
     return parsed.set(drivername="sqlite")
 
 

@@ -23,6 +23,7 @@ from shared.metrics import (
 )
 from shared.problems import Problem
 from shared.repeats import Repeats
+from shared.topology import Queue
 from shared.tracing.messages import publishing
 from shared.tracing.spans import named_in
 
@@ -56,7 +57,7 @@ class Relay:
         self._failures = 0
         self._repeats = Repeats()
         self.trouble: str | None = None
-        """Why the last publish failed, for `/readyz`; None when it did not."""
+        """Why the bus did not take or tell anything the last time, for `/readyz`; None when it did."""
 
     def wake(self) -> None:
         """An event was just committed."""
@@ -70,7 +71,8 @@ class Relay:
             except (BusUnavailable, Problem) as error:
                 await self._back_off(error)
                 continue
-            self._recovered()
+            if sent or self._failures:
+                self._recovered()
             if sent < BATCH:
                 await self._sleep(BURST_GATHER_SECONDS if sent >= BURST else GATHER_SECONDS)
 
@@ -117,6 +119,17 @@ class Relay:
                 **named_in(message.headers),
             )
 
+    async def look(self, queue: Queue) -> None:
+        """Ask the bus for this queue: an api to which nobody sends a lead must know, too, that its broker is away."""
+        if self._failures:
+            return  # `run` is at it
+        try:
+            await self._bus.stats(queue)
+        except BusUnavailable as error:
+            self._tell(error)
+        else:
+            self._recovered()
+
     async def _sleep(self, gather_seconds: float) -> None:
         try:
             async with asyncio.timeout(SWEEP_SECONDS):
@@ -129,12 +142,15 @@ class Relay:
     async def _back_off(self, error: Exception) -> None:
         self._failures += 1
         PUBLISH_FAILURES.inc()
-        if self._repeats.is_news(str(error)):
-            log.warning("bus unavailable, events wait in the outbox", reason=str(error))
-        self.trouble = str(error)
+        self._tell(error)
         first, longest = BACK_OFF_SECONDS
         ceiling = min(longest, first * 2 ** min(self._failures, 10))
         await asyncio.sleep(random.uniform(first, ceiling))  # noqa: S311 - jitter, not a secret
+
+    def _tell(self, error: Exception) -> None:
+        if self._repeats.is_news(str(error)):
+            log.warning("bus unavailable, events wait in the outbox", reason=str(error))
+        self.trouble = str(error)
 
     def _recovered(self) -> None:
         if self.trouble is not None:

@@ -36,7 +36,7 @@ class CannotStart(Exception):  # noqa: N818
     exit_status = EX_CONFIG
 
 
-class SettingsError(Exception):
+class SettingsError(CannotStart):
     """A setting that cannot work, said in one line that names it."""
 
 

@@ -5,8 +5,8 @@ A plain ASGI middleware, not Starlette's `BaseHTTPMiddleware`: the latter costs 
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -49,7 +49,7 @@ def create_service(
 ) -> FastAPI:
     """A FastAPI app with the front hall that all rooms share. `fastapi` is handed to its factory (title, docs, ...)."""
     # Off: a redirect to the path without its last slash would lead to whatever host the caller wrote into `Host`.
-    app = factory(lifespan=lifespan, **{"redirect_slashes": False, "telemetry": _NO_TELEMETRY, **fastapi})
+    app = factory(lifespan=_announced(lifespan), **{"redirect_slashes": False, "telemetry": _NO_TELEMETRY, **fastapi})
     BUILD_INFO.labels(name, VERSION).set(1)
     app.include_router(health_routes(health))
     app.add_middleware(FrontHall, service=name)
@@ -57,6 +57,19 @@ def create_service(
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     return app
+
+
+def _announced(lifespan: Lifespan) -> Lifespan:
+    """Says in the log from when on, and until when, the room answers."""
+
+    @asynccontextmanager
+    async def announced(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app):
+            log.info("started", version=VERSION)
+            yield
+            log.info("stopping")
+
+    return announced
 
 
 def problem_response(problem: Problem) -> Response:

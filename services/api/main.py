@@ -25,14 +25,15 @@ from shared.disk import local_places, measure_databases
 from shared.health import Health
 from shared.relay import Relay
 from shared.tokens import SERVICE, STAFF, Tokens
-from shared.topology import leads_topology
+from shared.topology import NOTIFIER_QUEUE, leads_topology
 from shared.web import create_service
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
     """The api of these settings. Raises `SettingsError` or `ValueError` for one that cannot work."""
     database = Database(settings.resolved_database_url)
-    bus = bus_for(settings.resolved_broker_url, leads_topology(settings.retry_delays_seconds), client_name="api")
+    topology = leads_topology(settings.retry_delays_seconds)
+    bus = bus_for(settings.resolved_broker_url, topology, client_name="api")
     relay = Relay(database, bus)
     staff = Staff(database, Tokens(settings.token_key, STAFF), settings.token_lifetime_seconds)
     storage = StorageClient(settings.resolved_storage_url, Tokens(settings.resolved_service_secret, SERVICE))
@@ -57,6 +58,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
             stack.push_async_callback(bus.close)
             await stack.enter_async_context(running("relay", relay.run()))
             await stack.enter_async_context(running("sweep", sweep.run(settings.sweep_interval_seconds)))
+            await stack.enter_async_context(
+                measuring("bus", partial(relay.look, topology.queue(NOTIFIER_QUEUE)), every_seconds=10)
+            )
             await stack.enter_async_context(measuring("outbox", relay.measure, every_seconds=5))
             await stack.enter_async_context(measuring("audit", partial(audits.measure, database), every_seconds=15))
             await stack.enter_async_context(measuring("disk", disk, every_seconds=30))

@@ -107,6 +107,8 @@ async def prepare_databases(*, api_dir: Path, notifier_dir: Path) -> StaffLogin 
     try:
         login = await api.prepare(load(ApiSettings, data_dir=api_dir))
         await notifier.prepare(load(NotifierSettings, data_dir=notifier_dir))
+    except SettingsError:
+        raise
     except (SQLAlchemyError, CannotStart, Problem, OSError) as error:  # OSError: a database server that is away
         reason = str(error).splitlines()[0]
         raise NotPrepared(f"the databases could not be prepared: {reason}") from error

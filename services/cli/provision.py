@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from services.api.settings import ApiSettings
 from services.cli import broker_users
 from services.cli.broker_users import BrokerUser
 from services.cli.init import EXIT_FAILED, NotPrepared, login_line, make_secret, prepare_databases
 from services.cli.settings import CliSettings
-from shared.settings import SettingsError, exit_with, make_secret_file, secret_file
+from services.notifier.settings import NotifierSettings
+from services.storage.settings import StorageSettings
+from shared.settings import SettingsError, exit_with, load, make_secret_file, secret_file
 
 BROKER_HOST = "rabbitmq"
 """How the rooms find RabbitMQ: the name of its service."""
@@ -25,6 +28,7 @@ _BROKER_USERS = {"api": broker_users.API, "notifier": broker_users.NOTIFIER, "op
 async def run(settings: CliSettings, volumes: Path) -> int:
     """The exit status: 0, 1 when a database cannot be used, 78 when a setting or a volume cannot."""
     try:
+        _check_rooms()
         _provide_secrets(settings, volumes)
         login = await prepare_databases(api_dir=volumes / "api", notifier_dir=volumes / "notifier")
     except OSError as error:
@@ -37,7 +41,21 @@ async def run(settings: CliSettings, volumes: Path) -> int:
     print("Leads is set up.")
     if login is not None:
         print(login_line(settings, login))
+    elif settings.admin_password is not None:
+        print("There are staff logins: LEADS_ADMIN_PASSWORD changes none of them. `leads users passwd EMAIL` does.")
     return 0
+
+
+def _check_rooms() -> None:
+    """Refuse what a room could not start with, before a room that runs is replaced. Raises `SettingsError`."""
+    complaints = []
+    for room in (ApiSettings, StorageSettings, NotifierSettings):
+        try:
+            load(room)
+        except SettingsError as error:
+            complaints.append(str(error))
+    if complaints:
+        raise SettingsError(" ".join(dict.fromkeys(complaints)))
 
 
 def _provide_secrets(settings: CliSettings, volumes: Path) -> None:

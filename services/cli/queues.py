@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.api.settings import ApiSettings
 from shared import outbox
@@ -16,7 +16,7 @@ from shared.bus import BusUnavailable, EventBus, QueueStats, bus_for
 from shared.database import Database
 from shared.observe import configure_logs
 from shared.problems import Problem
-from shared.settings import load_or_exit
+from shared.settings import CannotStart, load_or_exit
 from shared.topology import NOTIFIER_QUEUE, Queue, leads_topology
 
 app = typer.Typer(invoke_without_command=True)
@@ -59,21 +59,23 @@ def purge(
 
 async def _show() -> None:
     settings = load_or_exit(ApiSettings)
+    waiting = await _outbox(settings)  # first: it is here also while the broker is away
+    print(f"outbox: {waiting.events} waiting, the oldest for {waiting.oldest_age_seconds:.0f} s")
     table = Table("queue", "ready", "in hand", "consumers", "retrying", "dead", box=None)
     async with _bus(settings) as bus:
-        for queue in leads_topology(settings.retry_delays_seconds).queues:
-            table.add_row(*_row(await bus.stats(queue)))
-    console = Console()
-    console.print(table)
-    waiting = await _outbox(settings)
-    console.print(f"outbox: {waiting.events} waiting, the oldest for {waiting.oldest_age_seconds:.0f} s")
+        found = [await bus.stats(queue) for queue in leads_topology(settings.retry_delays_seconds).queues]
+    for stats in found:
+        table.add_row(*_row(stats))
+    if any(stats.unacked is None for stats in found):
+        table.caption = "?: RabbitMQ's protocol does not tell what consumers hold; its pages do."
+    Console().print(table)
 
 
 async def _peek(name: str, limit: int) -> None:
     settings = load_or_exit(ApiSettings)
     async with _bus(settings) as bus:
         letters = await bus.peek(_queue(settings, name), limit)
-    table = Table("id", "event", "attempts", "died", "reason", box=None)
+    table = Table(Column("id", no_wrap=True, min_width=36), "event", "attempts", "died", "reason", box=None)
     for letter in letters:
         died = f"{letter.died_at:%Y-%m-%d %H:%M:%S}" if letter.died_at else "?"
         table.add_row(letter.message.id, letter.message.routing_key, str(letter.attempts), died, letter.reason)
@@ -84,6 +86,7 @@ async def _replay(name: str, ids: list[str] | None) -> None:
     settings = load_or_exit(ApiSettings)
     async with _bus(settings) as bus:
         count = await bus.replay(_queue(settings, name), ids)
+    _all_found(count, ids)
     print(f"{count} back in {name}.")
 
 
@@ -91,7 +94,13 @@ async def _purge(name: str, ids: list[str] | None) -> None:
     settings = load_or_exit(ApiSettings)
     async with _bus(settings) as bus:
         count = await bus.purge(_queue(settings, name), ids)
+    _all_found(count, ids)
     print(f"{count} dropped from {name}.")
+
+
+def _all_found(count: int, ids: list[str] | None) -> None:
+    if ids is not None and count < len(set(ids)):
+        raise BusUnavailable(f"{count} of {len(set(ids))} are among the dead letters: see `leads queues peek` for ids")
 
 
 @asynccontextmanager
@@ -129,6 +138,6 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     configure_logs("leads", "ERROR", "auto")
     try:
         asyncio.run(work)
-    except (BusUnavailable, Problem, ValueError) as error:
+    except (BusUnavailable, Problem, CannotStart, ValueError) as error:
         sys.stderr.write(f"leads: {error}\n")
         raise typer.Exit(1) from None

@@ -151,7 +151,7 @@ class Circuit:
         if self.state is CircuitState.OPEN:
             return
         if self._reason is not None:
-            log.info("circuit.closed", was=self._reason)
+            log.info("circuit closed", was=self._reason)
         self._reason = None
         self._failures_in_a_row = 0
         self._pause_seconds = 0.0
@@ -173,7 +173,7 @@ class Circuit:
         if self.state is CircuitState.OPEN:
             until = max(until, self._open_until)
         if self.state is not CircuitState.OPEN or reason != self._reason:
-            log.warning("circuit.opened", reason=reason, open_for_seconds=round(seconds, 1))
+            log.warning("circuit opened", reason=reason, open_for_seconds=round(seconds, 1))
         self._reason = reason
         self._open_until = until
         self._probing_until = 0.0

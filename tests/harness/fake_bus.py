@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shared.bus.protocol import BusUnavailable, Message, PublishFailed
+from shared.bus.protocol import BusUnavailable, Message, PublishFailed, QueueStats
 from shared.topology import Queue
 
 
@@ -21,6 +21,7 @@ class FakeBus:
         self.arriving: asyncio.Queue[FakeDelivery | None] = asyncio.Queue()
         self.open_failures: list[BusUnavailable] = []
         """What the next openings raise, first one first."""
+        self.stats_failures: list[BusUnavailable] = []
         self.publish_failures: list[Exception] = []
         """What the next batches raise, first one first. Of a `PublishFailed`, what is confirmed is taken."""
 
@@ -41,6 +42,11 @@ class FakeBus:
         if failure is not None:
             raise failure
         self.batches.append(list(messages))
+
+    async def stats(self, queue: Queue) -> QueueStats:
+        if self.stats_failures:
+            raise self.stats_failures.pop(0)
+        return QueueStats(queue.name, ready=0, unacked=0, consumers=1, retrying={}, dead=0)
 
     @asynccontextmanager
     async def consume(self, _queue: Queue, prefetch: int) -> AsyncIterator[AsyncIterator[Any]]:

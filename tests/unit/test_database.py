@@ -22,6 +22,7 @@ from shared import database as module
 from shared.database import LARGEST_GROUP, Database, GroupCommit
 from shared.health import Health
 from shared.problems import Problem, ProblemType
+from shared.settings import SettingsError
 from shared.web import create_service
 from tests.harness.asgi import post_form, sha256_of
 
@@ -146,7 +147,7 @@ async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database
     "url", ["postgresql+asyncpg://localhost/leads", "sqlite://", "sqlite:///:memory:", "garbage", ""]
 )
 def test_a_database_that_is_not_offered_is_refused_in_one_line(url):
-    with pytest.raises(ValueError, match=r"LEADS_DATABASE_URL .*no other database is offered") as caught:
+    with pytest.raises(SettingsError, match=r"LEADS_DATABASE_URL .*no other database is offered") as caught:
         Database(url)
     assert "\n" not in str(caught.value)
 

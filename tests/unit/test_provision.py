@@ -26,7 +26,7 @@ def volumes(tmp_path):
 
 def secrets_of(volumes):
     """Every secret file by its path below `volumes`."""
-    files = [*volumes.glob("*/secrets/*"), volumes / "rabbitmq/admin_password", volumes / "ops/grafana_admin_password"]
+    files = [*volumes.glob("*/secrets/*"), *volumes.glob("rabbitmq/admin_password"), *volumes.glob("ops/*_password")]
     return {str(file.relative_to(volumes)): file.read_text() for file in files}
 
 
@@ -99,6 +99,24 @@ async def test_a_short_secret_is_one_line_that_names_its_setting(volumes, capsys
     said = capsys.readouterr().err
     assert "LEADS_JWT_SECRET" in said
     assert said.count("\n") == 1
+
+
+async def test_what_no_room_could_start_with_is_refused_before_a_running_one_is_replaced(volumes, capsys, monkeypatch):
+    monkeypatch.setenv("LEADS_RESUME_KINDS", "exe")
+    monkeypatch.setenv("LEADS_PROSPECT_MAILS_PER_DAY", "0")
+    with pytest.raises(SystemExit, match=str(EX_CONFIG)):
+        await run(CliSettings(), volumes)
+    said = capsys.readouterr().err
+    assert "LEADS_RESUME_KINDS" in said
+    assert "LEADS_PROSPECT_MAILS_PER_DAY" in said
+    assert secrets_of(volumes) == {}
+
+
+async def test_a_password_for_a_login_that_exists_is_not_ignored_in_silence(volumes, capsys):
+    await run(CliSettings(), volumes)
+    capsys.readouterr()
+    await run(CliSettings(admin_password=SecretStr("another-password")), volumes)
+    assert "leads users passwd" in capsys.readouterr().out
 
 
 async def test_a_volume_that_cannot_be_used_is_one_line(volumes, capsys):

@@ -16,6 +16,7 @@ from shared.database import Database
 from shared.events import Event, LeadCreated
 from shared.outbox import OutboxEvent
 from shared.relay import BATCH, Relay
+from shared.topology import NOTIFIER_QUEUE, leads_topology
 from tests.harness.events import lead_created
 from tests.harness.fake_bus import FakeBus
 
@@ -204,3 +205,21 @@ async def test_a_relay_that_is_stopped_while_it_publishes_marks_nothing(house, m
     async with running(house.relay):
         await under_way.wait()
     assert house.marked() == []
+
+
+async def test_a_broker_that_goes_away_while_nothing_is_sent_is_told_and_so_is_its_return(house):
+    queue = leads_topology().queue(NOTIFIER_QUEUE)
+    house.bus.stats_failures = [AWAY, AWAY]
+    with capture_logs() as logs:
+        async with running(house.relay):
+            for _ in range(2):
+                await house.relay.look(queue)
+                await asyncio.sleep(1.2 * relay.SWEEP_SECONDS)
+            with pytest.raises(RuntimeError, match="RabbitMQ cannot be reached"):
+                await house.relay.check()
+            await house.relay.look(queue)
+            await house.relay.check()
+    assert [line["event"] for line in logs] == [
+        "bus unavailable, events wait in the outbox",
+        "bus available again, draining the outbox",
+    ]

@@ -12,7 +12,14 @@ from shared.settings import Settings, load
 from tests.harness.deployment import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-GIVEN_BY_CONTAINERS = {"LEADS_DATA_DIR", "LEADS_API_PORT", "LEADS_STORAGE_PORT", "LEADS_NOTIFIER_PORT"}
+GIVEN_BY_CONTAINERS = {
+    "LEADS_DATA_DIR",
+    "LEADS_DATABASE_URL",
+    "LEADS_NOTIFIER_DATABASE_URL",
+    "LEADS_API_PORT",
+    "LEADS_STORAGE_PORT",
+    "LEADS_NOTIFIER_PORT",
+}
 """The image says where data lie; ports are those of each container, and what is published is said for the machine."""
 
 ONLY_FIRST_START = {"LEADS_ADMIN_PASSWORD"}
@@ -54,7 +61,7 @@ def test_compose_hands_every_setting_to_its_room(service: str, settings: type[Se
     assert not missing
 
 
-@pytest.mark.parametrize("service", ["audit", "leads"])
+@pytest.mark.parametrize("service", ["audit", "leads", "init"])
 def test_compose_tells_the_command_line_what_it_tells_the_rooms(service: str):
     """An audit with another grace than the api's would remove what the api protects."""
     handed_on = set(COMPOSE["services"][service]["environment"])

@@ -157,7 +157,7 @@ class EmbeddedConsumer:
     async def settle(self, delivery: EmbeddedDelivery, settlement: Settlement) -> None:
         """Return once the settlement is committed. Raises `BusUnavailable` when it could not be."""
         if delivery not in self._hand:
-            self._log.debug("bus.claim_lost", message_id=delivery.message.id)
+            self._log.debug("bus claim lost", message_id=delivery.message.id)
             return
         settling = _Settling(delivery, settlement, asyncio.get_running_loop().create_future())
         self._settling.append(settling)
@@ -216,7 +216,7 @@ class EmbeddedConsumer:
             self._hand.discard(each.delivery)
             each.finish()
             if not was_ours:
-                self._log.debug("bus.claim_lost", message_id=each.delivery.message.id)
+                self._log.debug("bus claim lost", message_id=each.delivery.message.id)
 
     def _give_back(self, settling: list[_Settling], error: Exception) -> None:
         """What could not be settled is put back with the next turn that succeeds."""
@@ -227,7 +227,7 @@ class EmbeddedConsumer:
 
     def _welcome(self, outcome: Outcome) -> None:
         if self._member.number not in (None, outcome.number):
-            self._log.warning("bus.lease_lost", unsettled=len(self._hand))
+            self._log.warning("bus lease lost", unsettled=len(self._hand))
             self._hand.difference_update(self._drain())
         self._member = replace(self._member, number=outcome.number)
         self._version = outcome.version
@@ -268,7 +268,7 @@ class EmbeddedConsumer:
         try:
             settled = await self._file.write(partial(part, number=self._member.number, settlements=settlements))
         except BusUnavailable as error:
-            self._log.warning("bus.unavailable", reason=str(error))
+            self._log.warning("bus unavailable", reason=str(error))
             self._give_back(settling, error)
         else:
             self._finish(settling, settled)
@@ -284,11 +284,11 @@ class EmbeddedConsumer:
         wait_seconds = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)]
         self._failures += 1
         if self._repeats.is_news(str(error)):
-            self._log.warning("bus.unavailable", reason=str(error))
+            self._log.warning("bus unavailable", reason=str(error))
         return wait_seconds
 
     def _note_success(self) -> None:
         if self._failures:
-            self._log.info("bus.available", failures=self._failures)
+            self._log.info("bus available", failures=self._failures)
             self._repeats.over()
         self._failures = 0

@@ -178,7 +178,7 @@ class Consumer(AsyncIterator[Delivery]):
 
     def _say(self, reason: str) -> None:
         if self._repeats.is_news(reason):
-            self._log.warning("bus.unavailable", reason=reason)
+            self._log.warning("bus unavailable", reason=reason)
 
     async def _drop_session(self) -> None:
         session, self._session = self._session, None

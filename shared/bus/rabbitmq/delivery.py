@@ -89,14 +89,14 @@ class RabbitDelivery:
                 return await self._copies.publish([copy])
             except BusUnavailable as error:
                 if repeats.is_news(str(error)):
-                    self._log.warning("bus.unavailable", reason=str(error))
+                    self._log.warning("bus unavailable", reason=str(error))
                 await asyncio.sleep(pause.next_seconds())
         return None
 
     def _claim(self) -> bool:
         """Whether it is ours to settle now. A second ack of one tag would make the broker close the channel (406)."""
         if self._settled or self._is_stale():
-            self._log.debug("bus.claim_lost")
+            self._log.debug("bus claim lost")
             return False
         self._settled = True
         return True
@@ -112,4 +112,4 @@ class RabbitDelivery:
             with clear_errors(""):
                 await self._incoming.ack()
         except BusUnavailable as error:
-            self._log.debug("bus.claim_lost", reason=str(error))
+            self._log.debug("bus claim lost", reason=str(error))
