@@ -59,16 +59,21 @@ def purge(
 
 async def _show() -> None:
     settings = load_or_exit(ApiSettings)
-    waiting = await _outbox(settings)  # first: it is here also while the broker is away
-    print(f"outbox: {waiting.events} waiting, the oldest for {waiting.oldest_age_seconds:.0f} s")
+    waiting = await _outbox(settings)
+    outbox_line = f"outbox: {waiting.events} waiting, the oldest for {waiting.oldest_age_seconds:.0f} s"
     table = Table("queue", "ready", "in hand", "consumers", "retrying", "dead", box=None)
-    async with _bus(settings) as bus:
-        found = [await bus.stats(queue) for queue in leads_topology(settings.retry_delays_seconds).queues]
+    try:
+        async with _bus(settings) as bus:
+            found = [await bus.stats(queue) for queue in leads_topology(settings.retry_delays_seconds).queues]
+    except BusUnavailable:
+        print(outbox_line)  # it is here, and says most while the broker is not
+        raise
     for stats in found:
         table.add_row(*_row(stats))
     if any(stats.unacked is None for stats in found):
         table.caption = "?: RabbitMQ's protocol does not tell what consumers hold; its pages do."
     Console().print(table)
+    print(outbox_line)
 
 
 async def _peek(name: str, limit: int) -> None:

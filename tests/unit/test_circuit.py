@@ -90,7 +90,7 @@ def test_one_refused_key_opens_it_for_a_minute_and_the_log_names_the_setting(cir
     with capture_logs() as lines:
         fail(circuit, 10, MailUnauthorized("SendGrid answered 401. Check SENDGRID_API_KEY."))
     assert circuit.open_for_seconds == 60
-    assert [line["event"] for line in lines] == ["circuit.opened"]
+    assert [line["event"] for line in lines] == ["circuit opened"]
     assert "SENDGRID_API_KEY" in lines[0]["reason"]
 
 
@@ -258,4 +258,4 @@ async def test_closing_is_logged_once_with_what_it_was_open_for(circuit, clock):
     with capture_logs() as lines:
         circuit.succeeded()
         circuit.succeeded()
-    assert [(line["event"], line["was"]) for line in lines] == [("circuit.closed", "SendGrid could not be reached.")]
+    assert [(line["event"], line["was"]) for line in lines] == [("circuit closed", "SendGrid could not be reached.")]

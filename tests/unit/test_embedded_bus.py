@@ -155,7 +155,7 @@ async def test_a_stale_consumer_cannot_settle_what_another_has(path: Path, verb:
             again = await receive(deliveries)
             with capture_logs() as logs:
                 await getattr(lost, verb)(*arguments)
-            assert ("bus.claim_lost", "debug") in {(log["event"], log["log_level"]) for log in logs}
+            assert ("bus claim lost", "debug") in {(log["event"], log["log_level"]) for log in logs}
             assert (await bus.stats(QUEUE)).unacked == 1
             await again.ack()
         assert execute(path, "SELECT count(*) FROM message") == [(0,)]

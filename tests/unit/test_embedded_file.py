@@ -166,7 +166,7 @@ async def test_an_ack_that_a_lock_kept_out_raises_and_the_message_comes_again(pa
         locker.execute("BEGIN IMMEDIATE")
         with capture_logs() as logs, pytest.raises(BusUnavailable, match="is kept locked"):
             await delivery.ack()
-        assert [log["event"] for log in logs] == ["bus.unavailable"]
+        assert [log["event"] for log in logs] == ["bus unavailable"]
         locker.close()
         again = await receive(deliveries)
         assert (again.message, again.redelivered) == (delivery.message, True)

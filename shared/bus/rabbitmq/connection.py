@@ -140,7 +140,7 @@ async def close(connection: AbstractConnection) -> None:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await connection.close()
     except BusUnavailable as error:
-        structlog.get_logger(__name__).debug("bus.close_failed", reason=str(error))
+        structlog.get_logger(__name__).debug("bus close failed", reason=str(error))
 
 
 @contextmanager
