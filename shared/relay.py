@@ -54,6 +54,7 @@ class Relay:
         self._bus = bus
         self._woken = asyncio.Event()
         self._opened = False
+        self._opening = asyncio.Lock()
         self._failures = 0
         self._repeats = Repeats()
         self.trouble: str | None = None
@@ -81,9 +82,7 @@ class Relay:
         messages: Sequence[Message] = await self._database.read(partial(outbox.unpublished, limit=BATCH))
         if not messages:
             return 0
-        if not self._opened:
-            await self._bus.open()
-            self._opened = True
+        await self._open()
         try:
             with publishing(self._bus.system, messages) as messages, PUBLISH_SECONDS.time():
                 await self._bus.publish(messages)
@@ -124,11 +123,18 @@ class Relay:
         if self._failures:
             return  # `run` is at it
         try:
+            await self._open()
             await self._bus.stats(queue)
         except BusUnavailable as error:
             self._tell(error)
         else:
             self._recovered()
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if not self._opened:
+                await self._bus.open()
+                self._opened = True
 
     async def _sleep(self, gather_seconds: float) -> None:
         try:
