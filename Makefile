@@ -1,7 +1,7 @@
 # Leads: the things one does with this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format compose-test chaos bench contracts lock clean
+.PHONY: help run test test-long check format compose-test chaos bench contracts lock clean
 
 PYTHON_FILES := shared services contracts tests bench
 IN_VENV := .venv/bin/python
@@ -14,11 +14,17 @@ help: ## List what there is to do
 run: .venv/.runtime ## Start api, storage and notifier in this terminal; Ctrl-C stops them
 	@exec ./leads up
 
-test: .venv/.dev ## Run every test, RabbitMQ ones on a private node (T=... runs some)
+test: .venv/.dev test-tools ## Run the tests, RabbitMQ ones on a private node (T=... runs some, long ones too)
+	@$(PYTEST) $(if $(T),-m '' $(T))
+
+test-long: .venv/.dev test-tools ## Run the tests that take their time: four minutes more
+	@$(PYTEST) -m long
+
+.PHONY: test-tools
+test-tools: .venv/.dev
 	@scripts/rabbitmq
 	@scripts/prometheus
 	@scripts/contract-tools
-	@$(PYTEST) $(T)
 
 check: .venv/.dev ## Check lint, format, strict types and who imports whom
 	.venv/bin/ruff check $(PYTHON_FILES)
@@ -35,7 +41,7 @@ compose-test: .venv/.dev ## Prove docker-compose.yml on this machine's Docker en
 
 chaos: .venv/.dev ## Kill, cut and starve everything while leads come in (the long form)
 	@scripts/rabbitmq
-	@LEADS_CHAOS=long $(PYTEST) --timeout=0 $(or $(T),tests/chaos)
+	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
 
 bench: .venv/.dev ## Measure the figures that the README states
 	@$(IN_VENV) -m bench

@@ -35,7 +35,9 @@ IN_HAND = 32
 
 
 @pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[EMBEDDED, pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq)]
+    scope="module",
+    loop_scope="module",
+    params=[EMBEDDED, pytest.param(AT_SCALE, marks=[pytest.mark.rabbitmq, pytest.mark.long])],
 )
 async def house(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)

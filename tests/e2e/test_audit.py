@@ -175,6 +175,7 @@ async def test_each_kind_of_damage_is_found_and_named(house: House):
     assert f"lead {no_message['id']}: its prospect e-mail is missing, its staff e-mail is missing, and" in told.output
 
 
+@pytest.mark.long
 async def test_a_lost_event_can_be_published_again_as_the_docs_say(house: House):
     await house.deployment.stop("notifier")
     lead = await lead_on_bus(house)
@@ -196,6 +197,7 @@ async def test_the_result_is_a_metric_of_the_api(house: House):
     assert metrics == {"leads_audit_discrepancies": len(found), "leads_audit_leads_checked": counts["leads"]}
 
 
+@pytest.mark.long
 async def test_an_orphan_that_the_api_is_about_to_sweep_is_no_news_and_can_be_removed_now(house: House):
     orphan = add_blob(house, age_seconds=GRACE_SECONDS + 5)
     _, found, _ = await audit(house)
@@ -205,6 +207,7 @@ async def test_an_orphan_that_the_api_is_about_to_sweep_is_no_news_and_can_be_re
     assert orphan not in kept.blobs(house.deployment)
 
 
+@pytest.mark.long
 async def test_resumes_beside_an_empty_database_are_not_orphans_but_all_that_is_left(
     house: House, tmp_path, monkeypatch
 ):

@@ -17,7 +17,7 @@ from tests.harness.embedded import execute
 from tests.harness.files import pdf
 from tests.harness.sizes import AT_SCALE, EMBEDDED, House, at_scale, embedded
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 
 CLIENTS = 6
 AUDITS = 2

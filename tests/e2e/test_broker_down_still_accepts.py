@@ -113,6 +113,7 @@ async def test_rooms_that_start_while_the_broker_is_away_come_up_and_lose_nothin
     assert set(house.sendgrid.accepted_by_email_id.values()) == {1}
 
 
+@pytest.mark.long
 async def test_a_broker_that_dies_again_and_again_under_load_loses_no_event(house, node):
     posting = asyncio.create_task(post_many(house, "storm", 150))
     for _ in range(2):

@@ -22,7 +22,7 @@ from tests.harness.inbox import wait_for
 from tests.harness.rabbitmq import RabbitNode
 from tests.harness.sizes import House, at_scale
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq, pytest.mark.long]
 
 SEVERAL_TRIES_SECONDS = 3.0
 """Both rooms try again after 0.2 s, 0.5 s, 1 s or less."""

@@ -11,6 +11,8 @@ from tests.harness.commands import leads
 from tests.harness.deployment import STOP_SECONDS, Deployment
 from tests.harness.doctor import prepared
 
+pytestmark = pytest.mark.long
+
 NEWER = "9999_of_tomorrow"
 
 

@@ -147,6 +147,7 @@ async def test_an_answer_that_never_came_is_uncertain_and_the_mail_is_sent_again
     assert len(twice) == 2 * len(set(twice)) == 4, "the same id each time: a reader can tell"
 
 
+@pytest.mark.long
 async def test_a_notifier_killed_while_sendgrid_hangs_sends_again_what_was_cut_short(house: House):
     house.sendgrid.behave("hang")
     before = house.sendgrid.requests

@@ -64,6 +64,7 @@ def test_a_python_without_the_venv_module_is_one_line(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.long
 def test_packages_that_cannot_be_had_leave_no_stamp_and_say_so(checkout: Path) -> None:
     done = _run(["scripts/bootstrap", "runtime"], checkout, PYTHON=sys.executable, **_NO_INDEX)
     last = done.stderr.splitlines()[-1]
@@ -72,6 +73,7 @@ def test_packages_that_cannot_be_had_leave_no_stamp_and_say_so(checkout: Path) -
     assert not (checkout / ".venv" / ".runtime").exists()
 
 
+@pytest.mark.long
 def test_a_package_that_is_not_the_pinned_one_is_refused(checkout: Path) -> None:
     wheel = _tiny_wheel(checkout)
     pin = f"tiny @ {wheel.as_uri()} --hash=sha256:{'0' * 64}\n"

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.harness.supervised import Supervised, stand_in, supervised
 
@@ -79,6 +80,7 @@ def test_a_second_ctrl_c_kills_at_once(tmp_path: Path) -> None:
     assert not any(child.is_running() for child in children)
 
 
+@pytest.mark.long
 def test_a_room_that_does_not_end_is_killed_after_ten_seconds_and_said(tmp_path: Path) -> None:
     with supervised([stand_in("storage"), stand_in("api", "--deaf")], tmp_path / "output") as leads:
         leads.wait_for("ready")

@@ -14,6 +14,8 @@ from tests.harness.files import pdf
 from tests.harness.inbox import wait_for
 from tests.harness.sizes import House, with_sendgrid
 
+pytestmark = pytest.mark.long
+
 LEADS = 5
 STOP_SECONDS = 5.0
 

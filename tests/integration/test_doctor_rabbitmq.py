@@ -16,7 +16,7 @@ from shared.ids import new_id
 from shared.topology import leads_topology
 from tests.harness.rabbitmq import RabbitNode
 
-pytestmark = pytest.mark.rabbitmq
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.long]
 
 DELAY_SECONDS = 0.2
 TOPOLOGY = leads_topology((DELAY_SECONDS,))
