@@ -53,7 +53,7 @@ async def _print_sizes() -> None:
     for image in (IMAGE, "rabbitmq:4-management"):
         size = int(await docker("image", "inspect", "--format", "{{.Size}}", image))
         print(f"image {image}: {size / 1e6:.0f} MB")
-    layers = await docker("history", "--format", "{{.Size}} {{.CreatedBy}}", "--human=false", IMAGE)
+    layers = await docker("history", "--format", "{{.Size}} {{.CreatedBy}}", "--human=false", "--no-trunc", IMAGE)
     own = sum(int(line.split()[0]) for line in layers.splitlines()[: _own_layers(layers)])
     print(f"of the first, on top of its base image: {own / 1e6:.0f} MB")
 
