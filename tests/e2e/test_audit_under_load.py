@@ -8,8 +8,9 @@ import aio_pika
 import pytest
 import pytest_asyncio
 
+from shared.bus import bus_for
 from shared.ids import new_id
-from shared.topology import NOTIFIER_QUEUE
+from shared.topology import NOTIFIER_QUEUE, leads_topology
 from tests.harness import kept
 from tests.harness.client import Client
 from tests.harness.commands import Done, leads
@@ -76,6 +77,8 @@ async def test_what_waits_while_no_notifier_runs_adds_up_until_a_message_is_gone
     assert waiting.status == 0
     assert summary(waiting)["waiting_on_bus"] > 1
 
+    await bury_one_message(house)
+    assert (await leads(house.deployment, "audit", "--json")).status == 0, "a dead letter has failed in sight"
     await take_one_message(house)
     short = await leads(house.deployment, "audit")
     assert short.status == 1
@@ -87,6 +90,14 @@ async def nothing_in_outbox(house: House) -> None:
     async with asyncio.timeout(15):
         while kept.rows(house.deployment.data / "leads.db", unpublished) != [(0,)]:
             await asyncio.sleep(0.05)
+
+
+async def bury_one_message(house: House) -> None:
+    """As a notifier does with what can never be sent."""
+    url = house.deployment.environment.get("LEADS_BROKER_URL", f"sqlite:///{house.deployment.data / 'queue.db'}")
+    topology = leads_topology()
+    async with bus_for(url, topology, client_name="test") as bus, bus.consume(topology.queues[0], 1) as deliveries:
+        await (await anext(deliveries)).dead_letter("refused")
 
 
 async def take_one_message(house: House) -> None:

@@ -11,7 +11,7 @@ from services.cli.audit import records
 from services.cli.audit.findings import FindingKind
 from services.cli.audit.judge import judge
 from services.cli.audit.ledger import Ledger
-from services.cli.audit.queue import why_lost
+from services.cli.audit.queue import DEAD_LETTERS_NAMED, why_lost
 from services.cli.audit.records import Record, Records
 from services.notifier.store import EmailFacts
 from services.notifier.tables import EmailKind, EmailState
@@ -84,8 +84,10 @@ def queue(*, ready: int = 0, retrying: int = 0, dead: int = 0, consumers: int = 
 @pytest.mark.parametrize(
     ("owed", "heard_seconds_ago", "stats", "is_lost"),
     [
-        (3, 10, [queue(ready=1, retrying=1, dead=1)], False),
-        (3, 1000, [queue(ready=1, retrying=1, dead=1)], False),
+        (3, 10, [queue(ready=1, retrying=2)], False),
+        (3, 1000, [queue(ready=1, retrying=2)], False),
+        (3, 10, [queue(ready=1, retrying=1, dead=1)], True),  # a dead letter is known by name, and not one of the three
+        (3, 10, [queue(ready=1, retrying=1, dead=DEAD_LETTERS_NAMED + 1)], False),  # one that nobody looked at
         (3, 10, [queue(ready=1, retrying=1)], True),
         (3, 10, [queue(ready=1, retrying=1, consumers=1)], False),  # in hand, perhaps
         (9, 10, [queue(ready=1, retrying=1, consumers=1)], True),  # more than hands can hold

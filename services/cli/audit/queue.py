@@ -1,7 +1,7 @@
 """What counts of the queue tell, where the bus cannot say which events it has (RabbitMQ).
 
-With N leads whose e-mails are outstanding, N events must be somewhere: ready, in a retry level, dead, or in the hands
-of a notifier. The last cannot be counted there, only bounded.
+With N leads whose e-mails are outstanding and whose event is no dead letter, N events must be somewhere: ready, in a
+retry level, or in the hands of a notifier. The last cannot be counted there, only bounded.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,9 @@ from datetime import datetime, timedelta
 
 from services.notifier.delivery import HOLD_SECONDS
 from shared.bus import QueueStats
+
+DEAD_LETTERS_NAMED = 10_000
+"""So many are looked at one by one; those beyond are only counted."""
 
 LONGEST_SILENCE = timedelta(seconds=HOLD_SECONDS + 60)
 """While mail cannot be sent, a notifier keeps events in hand for up to `HOLD_SECONDS`, and tries one of them each time
@@ -32,4 +35,6 @@ def why_lost(
 
 
 def _visible(stats: QueueStats) -> int:
-    return stats.ready + (stats.unacked or 0) + sum(stats.retrying.values()) + stats.dead
+    """Without the dead letters that are known by name: most of theirs are settled, and would hide what is lost."""
+    dead = max(0, stats.dead - DEAD_LETTERS_NAMED)
+    return stats.ready + (stats.unacked or 0) + sum(stats.retrying.values()) + dead

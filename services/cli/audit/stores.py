@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from services.api.settings import MIGRATIONS, ApiSettings
 from services.api.store import add_audit_run
 from services.api.tables import AuditRun
+from services.cli.audit.queue import DEAD_LETTERS_NAMED
 from services.notifier.settings import NotifierSettings
 from services.storage.blobs import BlobFacts
 from services.storage.inventory import Inventory
@@ -90,10 +91,13 @@ class Stores:
             return await self._bus.stats(self._queue)
 
     async def queue_listing(self) -> AsyncIterator[Sequence[str]]:
-        """The ids of all events in the notifier's queue, in batches. None at all where `queue_can_be_listed` is not."""
+        """The ids of events that the bus has, in batches: all, or where it cannot be listed the oldest dead letters."""
         with _named("LEADS_BROKER_URL"):
-            async for batch in self._bus.listing(self._queue) or _nothing():
+            async for batch in self._bus.listing(self._queue) or self._dead_letters():
                 yield batch
+
+    async def _dead_letters(self) -> AsyncIterator[Sequence[str]]:
+        yield [letter.message.id for letter in await self._bus.peek(self._queue, DEAD_LETTERS_NAMED)]
 
     @property
     def queue_can_be_listed(self) -> bool:
@@ -150,9 +154,3 @@ def _named(setting: str) -> Iterator[None]:
     except (SQLAlchemyError, OSError, BusUnavailable, CannotStart, ValueError) as error:
         said = str(error).splitlines()[0]
         raise CannotAudit(said if setting in said else f"{setting}: {said}") from error
-
-
-async def _nothing() -> AsyncIterator[Sequence[str]]:
-    nothing: tuple[Sequence[str], ...] = ()
-    for batch in nothing:
-        yield batch
