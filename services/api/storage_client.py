@@ -175,20 +175,24 @@ class StorageClient:
         headers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer. A token that is refused may be one of another clock: it is made anew, and asked once more."""
-        for is_last in (not can_repeat, True):
+        """The answer. A token that is refused may be one of another time: it is made anew, and asked again.
+
+        First by the clock as we know it, which may have jumped since, for the storage's as well; then by what it tells.
+        """
+        for repairs_left in (2, 1, 0) if can_repeat else (0,):
             sent = {**self._headers(), **(headers or {})}
             async with self._session.request(method, url, headers=sent, **options) as response:
                 if response.status == HTTPStatus.UNAUTHORIZED:
-                    self._learn_clock(response)
-                    if not is_last:
+                    self._token_until = 0.0
+                    if repairs_left < 2:  # noqa: PLR2004
+                        self._learn_clock(response)
+                    if repairs_left:
                         continue
                 yield response
                 return
 
     def _learn_clock(self, response: aiohttp.ClientResponse) -> None:
         """The next token is made by the storage's clock, which is what verifies it."""
-        self._token_until = 0.0
         try:
             told = parsedate_to_datetime(response.headers["Date"]).timestamp()
         except (KeyError, ValueError):
