@@ -13,7 +13,7 @@ def find_faketime() -> Path | None:
 
 
 class FakeClock:
-    """The time of a process, which looks once a second whether it jumped."""
+    """The time of one process, or of several, which read its file each time they ask for the time."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -30,7 +30,8 @@ class FakeClock:
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_CACHE_DURATION": "1",  # seconds; to read it each time costs a room more than its work
+            "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else waits with a timeout, as of threads for their work, hang
             "NO_FAKE_STAT": "1",
         }
