@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 ISSUER = "leads"
 REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "sub"]
 RSA_MIN_BITS = 2048
+LEEWAY_SECONDS = 60
+"""How far the clock of who verifies may be off ("a few minutes" at most: RFC 7519, section 4.1.4)."""
+
 _REFUSED_HEADERS = frozenset({"crit", "jku", "jwk", "x5u", "x5c"})
 """A token never says where its key is or what must be understood (RFC 8725, section 3.10)."""
 
@@ -48,9 +51,9 @@ class Tokens:
             self._public = self._private.public_key()
             self.algorithm = "RS256"
 
-    def issue(self, subject: str, lifetime_seconds: int, **claims: Any) -> str:
-        """A token for `subject`, valid from now for `lifetime_seconds`."""
-        now = int(time.time())
+    def issue(self, subject: str, lifetime_seconds: int, *, ahead_seconds: float = 0.0, **claims: Any) -> str:
+        """A token for `subject`, valid from now for `lifetime_seconds`, by a clock that is `ahead_seconds` of ours."""
+        now = int(time.time() + ahead_seconds)
         payload = {
             "iss": ISSUER,
             "aud": self._audience.name,
@@ -71,6 +74,7 @@ class Tokens:
                 algorithms=[self.algorithm],
                 audience=self._audience.name,
                 issuer=ISSUER,
+                leeway=LEEWAY_SECONDS,
                 options={"require": REQUIRED_CLAIMS, "strict_aud": True},
             )
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:

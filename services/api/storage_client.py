@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -15,7 +16,8 @@ from starlette.requests import ClientDisconnect
 
 from shared.observe import CORRELATION_HEADER, correlation_id
 from shared.problems import Problem, ProblemType
-from shared.tokens import Tokens
+from shared.repeats import Repeats
+from shared.tokens import LEEWAY_SECONDS, Tokens
 from shared.tracing.client import client_spans
 
 CONNECT_SECONDS = 2.0
@@ -50,7 +52,10 @@ class StorageClient:
         self._tokens = tokens
         self._token = ""
         self._token_until = 0.0
+        self._ahead_seconds = 0.0
+        """How far the storage's clock is ahead of ours, once that has mattered."""
         self._is_refused = False
+        self._repeats = Repeats()
 
     async def __aenter__(self) -> Self:
         """Open the kept-alive session. It has no total timeout: an upload takes as long as its sender does."""
@@ -81,7 +86,8 @@ class StorageClient:
         try:
             async with asyncio.timeout(ANSWER_SECONDS) as patience:
                 data = body if isinstance(body, bytes) else body.chunks(patience)
-                async with self._session.put(self._blob(blob_id), data=data, headers=self._headers()) as response:
+                can_repeat = isinstance(data, bytes)
+                async with self._asked("PUT", self._blob(blob_id), data=data, can_repeat=can_repeat) as response:
                     receipt = await self._expect(response, 201)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(body, _Watched) and body.failure is not None:
@@ -92,20 +98,27 @@ class StorageClient:
     async def discard(self, blob_id: str) -> None:
         """Remove a blob that no lead will refer to. Never raises: what stays behind is swept later."""
         try:
+            await self.remove(blob_id)
+        except Problem:
+            log.warning("blob not discarded, the sweep will take it", blob_id=blob_id)
+
+    async def remove(self, blob_id: str) -> None:
+        """Remove a blob, durably, whether or not it is there."""
+        try:
             async with (
                 asyncio.timeout(ANSWER_SECONDS),
-                self._session.delete(self._blob(blob_id), headers=self._headers()),
+                self._asked("DELETE", self._blob(blob_id)) as response,
             ):
-                pass
+                await self._expect(response, 204)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.warning("blob not discarded, the sweep will take it", blob_id=blob_id, reason=type(error).__name__)
+            raise self._unavailable("delete", error) from error
 
     @asynccontextmanager
     async def get(self, blob_id: str, range_header: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
         """The blob's answer, to be streamed: 200, 206 or 416. Raises `Problem` 404 or 503."""
-        headers = {**self._headers(), **({"Range": range_header} if range_header else {})}
+        headers = {"Range": range_header} if range_header else {}
         try:
-            async with self._session.get(self._blob(blob_id), headers=headers) as response:
+            async with self._asked("GET", self._blob(blob_id), headers=headers) as response:
                 if response.status not in (200, 206, 404, 416):
                     await self._expect(response, 200)
                 yield response
@@ -119,12 +132,30 @@ class StorageClient:
         try:
             async with (
                 asyncio.timeout(ANSWER_SECONDS * 5),
-                self._session.get(f"{self._url}/blobs", params=params, headers=self._headers()) as response,
+                self._asked("GET", f"{self._url}/blobs", params=params) as response,
             ):
                 body = await self._expect(response, 200)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unavailable("list", error) from error
         return [blob["id"] for blob in body["blobs"]], body["next"]
+
+    async def newest_lead(self) -> str | None:
+        """What `note_newest_lead` noted last."""
+        return (await self._note("GET", 200))["id"]  # type: ignore[no-any-return]
+
+    async def note_newest_lead(self, lead_id: str) -> None:
+        """Keep the id of a lead, durably, beside the blobs: a database that does not have it is not theirs."""
+        await self._note("PUT", 204, json={"id": lead_id})
+
+    async def _note(self, method: str, status: int, **options: Any) -> Mapping[str, Any]:
+        try:
+            async with (
+                asyncio.timeout(ANSWER_SECONDS),
+                self._asked(method, f"{self._url}/newest-lead", **options) as response,
+            ):
+                return await self._expect(response, status)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unavailable("note", error) from error
 
     async def check(self) -> None:
         """Raises when the storage is not ready, or has refused our token the last time."""
@@ -134,10 +165,47 @@ class StorageClient:
         if self._is_refused:
             raise RuntimeError(f"the storage at {self._url} has another LEADS_SERVICE_SECRET than this api")
 
+    @asynccontextmanager
+    async def _asked(
+        self,
+        method: str,
+        url: str,
+        *,
+        can_repeat: bool = True,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer. A token that is refused may be one of another time: it is made anew, and asked again.
+
+        First by the clock as we know it, which may have jumped since, for the storage's as well; then by what it tells.
+        """
+        for repairs_left in (2, 1, 0) if can_repeat else (0,):
+            sent = {**self._headers(), **(headers or {})}
+            async with self._session.request(method, url, headers=sent, **options) as response:
+                if response.status == HTTPStatus.UNAUTHORIZED:
+                    self._token_until = 0.0
+                    if repairs_left < 2:  # noqa: PLR2004
+                        self._learn_clock(response)
+                    if repairs_left:
+                        continue
+                yield response
+                return
+
+    def _learn_clock(self, response: aiohttp.ClientResponse) -> None:
+        """The next token is made by the storage's clock, which is what verifies it."""
+        try:
+            told = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        except (KeyError, ValueError):
+            return
+        self._ahead_seconds = told - time.time()
+        if abs(self._ahead_seconds) > LEEWAY_SECONDS and self._repeats.is_news("apart"):
+            advice = "let both machines keep their time: chrony or systemd-timesyncd"
+            log.warning("storage has another time", ahead_seconds=round(self._ahead_seconds), advice=advice)
+
     async def _expect(self, response: aiohttp.ClientResponse, status: int) -> Mapping[str, Any]:
         self._is_refused = response.status == HTTPStatus.UNAUTHORIZED
         if response.status == status:
-            body: Mapping[str, Any] = await response.json()
+            body: Mapping[str, Any] = {} if status == HTTPStatus.NO_CONTENT else await response.json()
             return body
         said = (await response.content.read(2000)).decode(errors="replace")
         advice = {"setting": "LEADS_SERVICE_SECRET must be the same for both"} if self._is_refused else {}
@@ -154,7 +222,7 @@ class StorageClient:
     def _headers(self) -> dict[str, str]:
         now = time.monotonic()
         if now > self._token_until:
-            self._token = self._tokens.issue("api", TOKEN_SECONDS)
+            self._token = self._tokens.issue("api", TOKEN_SECONDS, ahead_seconds=self._ahead_seconds)
             self._token_until = now + TOKEN_SECONDS / 2
         headers = {"Authorization": f"Bearer {self._token}"}
         if found := correlation_id():

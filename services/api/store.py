@@ -146,6 +146,11 @@ def count_leads(session: Session) -> int:
     return int(session.execute(select(func.count()).select_from(_LEADS)).scalar_one())
 
 
+def newest_lead_id(session: Session) -> str | None:
+    """The highest id of all leads, if there are any."""
+    return session.execute(select(func.max(_LEADS.c.id))).scalar()
+
+
 def lead_facts_after(session: Session, after: str, limit: int) -> list[LeadFacts]:
     """The next `limit` leads in the order of their ids; an empty `after` means from the first."""
     found = session.execute(_FACTS.where(_LEADS.c.id > after).order_by(_LEADS.c.id).limit(limit))

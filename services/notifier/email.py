@@ -11,7 +11,7 @@ import time
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -269,18 +269,26 @@ def _retry_after_seconds(headers: Mapping[str, str]) -> float:
     seconds = DEFAULT_RETRY_AFTER_SECONDS
     with contextlib.suppress(ValueError, OverflowError):
         if "Retry-After" in headers:
-            seconds = _delay_seconds(headers["Retry-After"])
+            seconds = _delay_seconds(headers["Retry-After"], _now(headers))
         elif "X-RateLimit-Reset" in headers:
-            seconds = int(headers["X-RateLimit-Reset"]) - time.time()
+            seconds = int(headers["X-RateLimit-Reset"]) - _now(headers)
     return min(max(seconds, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
 
 
-def _delay_seconds(retry_after: str) -> float:
+def _now(headers: Mapping[str, str]) -> float:
+    """By the clock of who answers (RFC 9110, section 6.6.1), since it names its instants by that; else by ours."""
+    try:
+        return parsedate_to_datetime(headers["Date"]).timestamp()
+    except (KeyError, ValueError):
+        return time.time()
+
+
+def _delay_seconds(retry_after: str, now: float) -> float:
     """Seconds, or a date (RFC 9110, section 10.2.3)."""
     if retry_after.strip().isdecimal():
         return float(retry_after)
     at = parsedate_to_datetime(retry_after)
-    return (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now
 
 
 def _is_visible(char: str) -> bool:

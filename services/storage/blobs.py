@@ -63,6 +63,12 @@ class BlobStore(Protocol):
         They follow the id `after`; an empty one means from the first.
         """
 
+    async def note_newest_lead(self, lead_id: str) -> None:
+        """Keep this id durably beside the blobs, in place of the one before."""
+
+    async def newest_lead(self) -> str | None:
+        """What was noted last."""
+
     async def check(self) -> None:
         """Raises `StoreUnfit` when nothing can be kept here now."""
 

@@ -14,6 +14,9 @@ from shared.settings import SettingsError
 INCOMING = ".incoming"
 """Where a body is until all of it is safe. In the folder, so that both are sure to be on one file system."""
 
+NEWEST_LEAD = ".newest-lead"
+"""The id of the newest lead that the api's database had a while ago: one without it is not that of these blobs."""
+
 MIB = 1024 * 1024
 
 
@@ -83,12 +86,37 @@ def check_folder(folder: Path, min_free_bytes: int) -> None:
     """Raises `StoreUnfit` when the folder cannot be written to, or nearly nothing more fits."""
     try:
         _try_out(folder)
-        disk = os.statvfs(folder)
+        too_full = shortage(folder, min_free_bytes)
     except OSError as error:
         raise StoreUnfit(f"the folder of the resumes cannot be used ({error.strerror})") from error
+    if too_full:
+        raise StoreUnfit(too_full)
+
+
+def shortage(folder: Path, min_free_bytes: int) -> str | None:
+    """What to say when less is free than wanted. Raises `OSError`."""
+    disk = os.statvfs(folder)
     free_bytes = disk.f_bavail * disk.f_frsize
-    if free_bytes < min_free_bytes:
-        raise StoreUnfit(f"only {free_bytes // MIB} MiB are free for resumes, {min_free_bytes // MIB} are wanted")
+    if free_bytes >= min_free_bytes:
+        return None
+    return f"only {free_bytes // MIB} MiB are free for resumes, {min_free_bytes // MIB} are wanted"
+
+
+def note_newest_lead(folder: Path, lead_id: str) -> None:
+    """Keep the id durably. Raises `OSError`."""
+    temp = f"{folder}/{INCOMING}/note-{new_id()}"
+    with new_file(temp) as descriptor:
+        write_all(descriptor, lead_id.encode())
+        os.fsync(descriptor)
+        os.replace(temp, folder / NEWEST_LEAD)  # noqa: PTH105 - beside the fsyncs that it belongs with
+    sync_folder(folder)
+
+
+def newest_lead(folder: Path) -> str | None:
+    """The id that was noted last. Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / NEWEST_LEAD).read_text() or None
+    return None
 
 
 def _try_out(folder: Path) -> None:

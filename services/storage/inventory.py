@@ -13,7 +13,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from services.storage.blobs import BlobFacts
-from services.storage.folder import remove, sync_folder
+from services.storage.folder import newest_lead, remove, sync_folder
 from services.storage.local import look
 from shared.ids import is_id
 
@@ -39,6 +39,10 @@ class Inventory:
         with await asyncio.to_thread(os.scandir, self._folder) as entries:
             while names := await asyncio.to_thread(_next_names, entries):
                 yield [name for name in names if is_id(name)]
+
+    async def newest_lead(self) -> str | None:
+        """The id that the api noted last, of a lead that its database had then."""
+        return await asyncio.to_thread(newest_lead, self._folder)
 
     async def remove(self, blob_ids: Sequence[str]) -> None:
         """Remove these durably."""

@@ -33,7 +33,18 @@ from services.storage.blobs import (
     StorageBroken,
     StorageFull,
 )
-from services.storage.folder import INCOMING, FolderSync, check_folder, new_file, open_private, remove, write_all
+from services.storage.folder import (
+    INCOMING,
+    FolderSync,
+    check_folder,
+    new_file,
+    newest_lead,
+    note_newest_lead,
+    open_private,
+    remove,
+    shortage,
+    write_all,
+)
 from shared.ids import is_id
 from shared.metrics import BLOB_BYTES_WRITTEN
 from shared.problems import Problem
@@ -76,6 +87,7 @@ class LocalBlobs:
             raise BlobExists
         self._arriving.add(blob_id)
         try:
+            self._leave_enough_free()
             receipt = await self._receive(blob_id, chunks)
             await self._sync.wait()
         except FileExistsError:
@@ -124,8 +136,27 @@ class LocalBlobs:
         except OSError as error:
             raise _refusal("resumes not listed", error) from error
 
+    async def note_newest_lead(self, lead_id: str) -> None:
+        try:
+            await asyncio.to_thread(note_newest_lead, self._folder, lead_id)
+        except OSError as error:
+            raise _refusal("newest lead not noted", error) from error
+
+    async def newest_lead(self) -> str | None:
+        try:
+            return await asyncio.to_thread(newest_lead, self._folder)
+        except OSError as error:
+            raise _refusal("newest lead not read", error) from error
+
     async def check(self) -> None:
         await asyncio.to_thread(check_folder, self._folder, self._min_free_bytes)
+
+    def _leave_enough_free(self) -> None:
+        """Refuse before anything is written: databases may live on the same disk, and need room to go on."""
+        too_full = shortage(self._folder, self._min_free_bytes)
+        if too_full:
+            log.error("resume not stored", reason=f"LEADS_STORAGE_MIN_FREE_BYTES: {too_full}")
+            raise StorageFull
 
     def _path(self, blob_id: str) -> str:
         return f"{self._folder}/{blob_id}"

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 from starlette.types import Message, Scope
@@ -27,6 +27,12 @@ KNOWN_TOKENS_MAX = 256
 PAGE_MAX = 1000
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,100})-([0-9]{0,100})|-([0-9]{1,100}))", re.IGNORECASE)
+
+
+def _an_id(text: str) -> str:
+    if not is_id(text):
+        raise ValueError("This is not an id.")
+    return text
 
 
 class Guard:
@@ -56,8 +62,14 @@ class Guard:
         self._expires_at[token] = float(claims["exp"])
 
 
+class NewestLead(BaseModel):
+    """A note of the api's."""
+
+    id: Annotated[str, AfterValidator(_an_id)]
+
+
 class BlobRoutes:
-    """`/blobs`: PUT, GET, HEAD, DELETE of one, and the list of all."""
+    """`/blobs`: PUT, GET, HEAD, DELETE of one, and the list of all. `/newest-lead`: a note that belongs with them."""
 
     def __init__(self, blobs: BlobStore, guard: Guard, *, max_bytes: int) -> None:
         self._blobs = blobs
@@ -73,6 +85,19 @@ class BlobRoutes:
         router.add_api_route("/{blob_id}", self.head, methods=["HEAD"])
         router.add_api_route("/{blob_id}", self.delete, methods=["DELETE"])
         app.include_router(router)
+        note = APIRouter(prefix="/newest-lead", dependencies=[Depends(self._guard)])
+        note.add_api_route("", self.newest_lead, methods=["GET"])
+        note.add_api_route("", self.note_newest_lead, methods=["PUT"])
+        app.include_router(note)
+
+    async def newest_lead(self) -> Response:
+        """The id that was noted last, or null."""
+        return JSONResponse({"id": await self._blobs.newest_lead()})
+
+    async def note_newest_lead(self, note: NewestLead) -> Response:
+        """Keep the id of the newest lead beside the blobs, so that an older database beside them is known as one."""
+        await self._blobs.note_newest_lead(note.id)
+        return Response(status_code=204)
 
     async def put(self, request: Request) -> Response:
         """Keep the body, durably, before the answer."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -33,7 +34,7 @@ class Storm:
         """Leads answered with 201."""
         self.gave_up = 0
         self._url = url
-        self._name = name.replace(" ", "-")
+        self._name = re.sub(r"[^a-z0-9]+", "-", name.lower())  # becomes part of addresses
         self._dice = dice
         self._progress = asyncio.Condition()
 

@@ -1,7 +1,6 @@
 """Bad inputs, section E: repetitions, and requests that come while something Leads needs is away, slow or full."""
 
 import asyncio
-import os
 import signal
 import sqlite3
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from tests.harness import files
 from tests.harness.bad_inputs import FORM_TYPE, RESUME, Ground, Row
 from tests.harness.raw_http import RawAnswer, connection, form, head
+from tests.harness.tiny_disk import filled
 
 Send = Callable[[Ground], Awaitable[RawAnswer | list[RawAnswer]]]
 
@@ -20,7 +20,6 @@ ANSWERED_WITHIN_SECONDS = 5.5
 """What a caller may wait for a 503: 5 s, and a little for the clock."""
 
 REPETITIONS = 20
-FILLER = "filler"
 
 
 async def asked_in_time(ground: Ground, size_bytes: int = 4096) -> RawAnswer:
@@ -98,7 +97,7 @@ async def storage_broken(ground: Ground) -> list[RawAnswer]:
 
 
 async def disk_of_resumes_full(ground: Ground) -> list[RawAnswer]:
-    with _filled(ground.deployment.resumes / ".incoming"):
+    with filled(ground.deployment.resumes / ".incoming"):
         refused = [await asked_in_time(ground), await asked_in_time(ground, 1024 * 1024)]
     return [*refused, await asked_in_time(ground)]
 
@@ -106,7 +105,7 @@ async def disk_of_resumes_full(ground: Ground) -> list[RawAnswer]:
 async def disk_of_database_full(ground: Ground) -> list[RawAnswer]:
     """The log of the database finds no room: until then leads are kept, then they are refused."""
     answers = []
-    with _filled((ground.deployment.data / "leads.db").resolve().parent):
+    with filled((ground.deployment.data / "leads.db").resolve().parent):
         for _ in range(200):
             answers.append(await asked_in_time(ground))
             if answers[-1].status == 503:
@@ -163,25 +162,6 @@ async def _asleep(ground: Ground, room: str) -> AsyncIterator[None]:
 async def _emptied(folder: Path) -> None:
     while list(folder.iterdir()):
         await asyncio.sleep(0.01)
-
-
-class _filled:  # noqa: N801 - reads as what it does
-    """No room on the disk of that folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._filler = folder / FILLER
-
-    def __enter__(self) -> None:
-        with self._filler.open("wb", buffering=0) as filler:
-            for piece_bytes in (65536, 1024, 1):
-                try:
-                    while True:
-                        os.posix_fallocate(filler.fileno(), filler.seek(0, os.SEEK_END), piece_bytes)
-                except OSError:
-                    continue
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._filler.unlink()
 
 
 _KEY = {"invalid-fields"}

@@ -18,7 +18,7 @@ from yarl import URL
 
 from services.storage import local, routes
 from shared.ids import new_id
-from shared.tokens import SERVICE, STAFF, Tokens
+from shared.tokens import LEEWAY_SECONDS, SERVICE, STAFF, Tokens
 from tests.harness import raw_http
 from tests.harness.storage import SECRET, Storage, storage_in, token
 
@@ -140,7 +140,7 @@ async def test_a_body_that_breaks_its_framing_is_not_kept(storage: Storage):
         "Bearer not-a-token",
         f"Bearer {Tokens(SECRET, STAFF).issue('api', 60)}",
         f"Bearer {Tokens(SECRET[::-1], SERVICE).issue('api', 60)}",
-        f"Bearer {token(-1)}",
+        f"Bearer {token(-LEEWAY_SECONDS - 1)}",
     ],
     ids=["none", "empty", "basic", "garbage", "another audience", "another key", "expired"],
 )

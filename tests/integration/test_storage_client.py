@@ -1,6 +1,7 @@
 """The api's way to the storage: short and long resumes arrive whole, and what breaks off leaves nothing behind."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 
@@ -65,3 +66,32 @@ async def test_a_storage_that_is_away_is_unavailable_for_a_while(length):
             await lost.put(new_id(), pieces(b"x" * length))
     assert caught.value.type is ProblemType.UNAVAILABLE
     assert caught.value.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("hours", [1, -1, -24])
+async def test_a_storage_whose_clock_is_hours_away_takes_the_resume_all_the_same(storage, monkeypatch, hours):
+    """It verifies tokens by its own clock, which its answers tell (`Date`)."""
+    made_here, late = Tokens(SECRET, SERVICE), Tokens(SECRET, SERVICE).issue
+
+    def issue(subject: str, lifetime_seconds: int, *, ahead_seconds: float = 0.0) -> str:
+        return late(subject, lifetime_seconds, ahead_seconds=ahead_seconds - hours * 3600)
+
+    monkeypatch.setattr(made_here, "issue", issue)
+    monkeypatch.setattr("services.api.storage_client.time", Clock(time.time() - hours * 3600))
+    async with StorageClient(f"http://127.0.0.1:{storage.port}", made_here) as client:
+        blob_id = new_id()
+        assert (await client.put(blob_id, pieces(b"x"))).size_bytes == 1
+        assert (await client.put(new_id(), pieces(b"x" * 10 * SHORT_MAX_BYTES))).size_bytes == 10 * SHORT_MAX_BYTES
+        await client.remove(blob_id)
+
+
+class Clock:
+    """The time of a room that is apart; how long things take is the same there."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def time(self) -> float:
+        return self._now

@@ -292,3 +292,11 @@ async def test_a_folder_that_takes_nothing_is_not_ready(blobs: LocalBlobs, monke
 def test_a_folder_that_cannot_be_is_said_at_start(tmp_path: Path, url: str):
     with pytest.raises(SettingsError, match="LEADS_BLOB_URL"):
         create_app(StorageSettings(data_dir=tmp_path, service_secret=SECRET, blob_url=url))
+
+
+async def test_with_less_free_than_wanted_a_resume_is_refused_before_it_is_written(tmp_path: Path):
+    """Databases may be on the same disk: they need the room that is left."""
+    async with storage_in(tmp_path, storage_min_free_bytes=2**60) as storage:
+        status, problem, _ = await put(storage, b"x" * SHORT)
+        assert (status, problem["type"]) == (507, "urn:leads:problem:storage-full")
+        assert (storage.kept(), storage.unfinished()) == (set(), set())

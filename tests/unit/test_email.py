@@ -62,6 +62,8 @@ def test_a_reason_is_one_short_line_without_addresses():
         ({"Retry-After": "soon"}, 60),
         ({"X-RateLimit-Reset": "nan"}, 60),
         ({"X-RateLimit-Reset": "1392815263"}, 1),
+        ({"X-RateLimit-Reset": "1392815263", "Date": "Wed, 19 Feb 2014 13:07:03 GMT"}, 40),
+        ({"Retry-After": "Wed, 19 Feb 2014 13:07:43 GMT", "Date": "Wed, 19 Feb 2014 13:07:03 GMT"}, 40),
         ({"X-RateLimit-Reset": "9" * 30}, 900),
         ({"Retry-After": "9" * 400}, 900),
     ],

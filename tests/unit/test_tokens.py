@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from shared.tokens import SERVICE, STAFF, TokenRefused, Tokens
+from shared.tokens import LEEWAY_SECONDS, SERVICE, STAFF, TokenRefused, Tokens
 
 KEY = "a-secret-of-the-tests-that-is-long-enough-for-hs256"
 OTHER_KEY = "another-secret-of-the-tests-that-is-long-enough-too"
@@ -61,6 +61,13 @@ def test_a_good_token_tells_its_claims():
     found = tokens.verify(tokens.issue("ann@example.com", 60, role="staff", ver=3))
     assert (found["sub"], found["role"], found["ver"]) == ("ann@example.com", "staff", 3)
     assert tokens.verify(forged(claims()))["sub"] == "ann@example.com"
+
+
+@pytest.mark.parametrize("ahead_seconds", [2, 50])
+def test_clocks_that_are_a_little_apart_refuse_nobody(ahead_seconds: int):
+    tokens = Tokens(KEY, SERVICE)
+    for way in (1, -1):
+        assert tokens.verify(tokens.issue("api", 60, ahead_seconds=way * ahead_seconds))["sub"] == "api"
 
 
 def test_no_token_lives_longer_than_its_audience_allows():
@@ -145,7 +152,7 @@ def test_a_missing_claim_is_refused(claim):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        (lambda now: {"exp": now - 1}, "expired"),
+        (lambda now: {"exp": now - LEEWAY_SECONDS - 1}, "expired"),
         (lambda _: {"exp": 0}, "expired"),
         (lambda _: {"exp": -(10**18)}, ""),
         (lambda now: {"exp": now + 10 * 365 * 86_400}, "lives longer"),

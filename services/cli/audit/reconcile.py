@@ -5,10 +5,12 @@ look; what is wrong is still wrong.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from services.api.orphans import COMMITTED_WITHIN_SECONDS, why_leads_are_missing
 from services.api.store import count_leads, known_paths
 from services.cli.audit.findings import WITHOUT_LEAD, Finding, FindingKind, Totals
 from services.cli.audit.judge import Judgement, judge, lost
@@ -51,7 +53,7 @@ class Audit:
         self._leads_are_gone = False
         """Whether something tells of leads that do not exist: then a resume is no orphan of a crash, but what is left.
 
-        An event or an e-mail tells, and so do more resumes without a lead than there are leads.
+        An event or an e-mail tells, and so does what the api's own sweep goes by.
         """
 
     async def run(self) -> None:
@@ -65,10 +67,11 @@ class Audit:
             async for blob_ids in self._stores.blob_ids():
                 await self._look_for_orphans(blob_ids)
                 advance(len(blob_ids))
+        looked_at = time.monotonic()
         stats = await self._look_at_queue()
         await self._second_look()
         self._settle_owed(stats)
-        await self._report_orphans()
+        await self._report_orphans(looked_at)
 
     def _first_look(self, records: list[Record]) -> None:
         suspects = []
@@ -134,8 +137,10 @@ class Audit:
         now = datetime.now(UTC)
         return why_lost(count, heard_at, stats, in_hand_each=self._notifier_concurrency, now=now)
 
-    async def _report_orphans(self) -> None:
-        self._leads_are_gone |= self._ledger.count_orphans() > self.totals.leads
+    async def _report_orphans(self, looked_at: float) -> None:
+        newest_lead = await self._stores.newest_lead()
+        judge = partial(why_leads_are_missing, orphans=self._ledger.count_orphans(), newest_lead=newest_lead)
+        self._leads_are_gone |= await self._stores.read_api(judge) is not None
         before = datetime.now(UTC) - self._grace - (timedelta() if self._removes_orphans else self._swept_within)
         for blob_ids in self._ledger.orphans():
             known = await self._stores.read_api(partial(known_paths, paths=blob_ids))
@@ -143,8 +148,15 @@ class Audit:
             old = [blob_id for blob_id, facts in found.items() if facts.stored_at < before]
             self.totals.blobs_in_flight += len(found) - len(old)
             if self._removes_orphans and old:
+                old = await self._without_lead_for_long(old, looked_at)
                 await self._stores.remove_blobs(old)
             self._report_all(self._orphan(found[blob_id]) for blob_id in old)
+
+    async def _without_lead_for_long(self, blob_ids: Sequence[str], looked_at: float) -> list[str]:
+        """Those that still are once any lead would be committed: how old they are depends on clocks that jump."""
+        await asyncio.sleep(looked_at + COMMITTED_WITHIN_SECONDS - time.monotonic())
+        known = await self._stores.read_api(partial(known_paths, paths=blob_ids))
+        return [blob_id for blob_id in blob_ids if blob_id not in known]
 
     @property
     def _removes_orphans(self) -> bool:

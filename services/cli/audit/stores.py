@@ -74,6 +74,11 @@ class Stores:
         with _named("LEADS_BLOB_URL"):
             return await self._inventory.digests(blob_ids)
 
+    async def newest_lead(self) -> str | None:
+        """The id of a lead that the database of these resumes had a while ago, as the api noted it beside them."""
+        with _named("LEADS_BLOB_URL"):
+            return await self._inventory.newest_lead()
+
     async def blob_ids(self) -> AsyncIterator[Sequence[str]]:
         """All that are stored, in batches."""
         with _named("LEADS_BLOB_URL"):
