@@ -71,7 +71,7 @@ class Load:
                 self.outcomes[kind, outcome] += 1
                 if outcome == "cut":
                     self.cut.append((kind, email))
-                await asyncio.sleep(self._dice.uniform(0, PAUSE_SECONDS[kind]))
+                await asyncio.sleep(self._dice.choice((0.0, PAUSE_SECONDS[kind])))
 
     async def _post(self, client: Client, email: str, headers: dict[str, str]) -> str:
         try:
