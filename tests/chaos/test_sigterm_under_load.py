@@ -131,11 +131,11 @@ async def test_rooms_that_are_told_to_stop_under_load_cut_nobody_off_and_end_in_
     dice = random.Random(seed)
     load = Load(house.deployment.api_url, dice)
     took_seconds: dict[str, list[float]] = defaultdict(list)
-    posting = asyncio.create_task(load.run())
-    for room in ROOMS * STOPS:
-        took_seconds[room].append(await stop_under_load(house, load, room, dice))
-    load.end()
-    await posting
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(load.run())
+        for room in ROOMS * STOPS:
+            took_seconds[room].append(await stop_under_load(house, load, room, dice))
+        load.end()
     print(f"\n{report(load, took_seconds)} (LEADS_CHAOS_SEED={seed})")
 
     kept = {email for (email,) in rows(house.deployment.data / "leads.db", "SELECT email FROM leads")}

@@ -29,7 +29,7 @@ LAST_FRAME = [
 ]
 LOG_SYNC = [f"fdatasync({WAL}) = 0"]
 API_SAYS = [
-    rf'writev(18<{ANSWERED}>, [{{iov_base="HTTP/1.1 201 Created\r\nlocation: /leads/{LEAD}\r\n", iov_len=70}}], 1) = 70',
+    rf'writev(18<{ANSWERED}>, [{{iov_base="HTTP/1.1 201 Created\r\nlocation: /leads/{LEAD}\r\n", iov_len=9}}], 1) = 9',
 ]
 GOOD = [WRITE, FSYNC, LINK, FOLDER, STORAGE_SAYS, FRAME, LAST_FRAME, LOG_SYNC, API_SAYS]
 
