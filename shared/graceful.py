@@ -21,6 +21,10 @@ from shared.limited_http import LimitedHttp
 LAME_DUCK_SECONDS = 0.5
 """Long enough for whoever sends one request after the other to hear of it; a room at rest still stops within 1.5 s."""
 
+UNFINISHED_HEADERS_SECONDS = 1.0
+"""How long the headers of a request may still take then; beyond it the answer is 408. Some rooms need their 8 s for
+other work when the HTTP side has ended, and Docker kills after 10."""
+
 LOOK_AGAIN_SECONDS = 0.02
 
 
@@ -54,10 +58,16 @@ class GracefulHttp(LimitedHttp):
         if self._leaving is None:
             self._make_last()
             self._silent_since = self.loop.time()
+            if self._awaits_headers():
+                self._within(UNFINISHED_HEADERS_SECONDS, self._headers_late)
             self._leaving = self.loop.call_later(LAME_DUCK_SECONDS, self._leave)
 
     def _is_stopping(self) -> bool:
         return STOPPING in self.app_state
+
+    def _within(self, seconds: float, otherwise: Callable[[], None]) -> None:
+        is_late = self._is_stopping() and otherwise == self._headers_late
+        super()._within(UNFINISHED_HEADERS_SECONDS if is_late else seconds, otherwise)
 
     def _make_last(self) -> None:
         """An answer that has begun has not said so: the client will not expect it, and may go on."""

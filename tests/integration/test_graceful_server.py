@@ -21,7 +21,7 @@ from tests.harness.raw_http import connection, head, read_answer
 
 SLOW, FREEZE = head("GET", "/slow"), head("GET", "/freeze")
 SLOW_SECONDS = 0.1
-LAME_DUCK_SECONDS = 0.2
+LAME_DUCK_SECONDS = 0.4
 """Shorter than in earnest, for the test to be quick."""
 
 
@@ -118,7 +118,7 @@ async def test_readiness_ends_while_clients_are_still_answered(served: Served):
     assert (answer.status, answer.json["checks"]) == (503, {"room": "about to stop"})
 
 
-async def test_a_request_of_which_a_part_has_come_is_answered_however_late_its_end_comes(served: Served):
+async def test_a_request_of_which_a_part_has_come_is_answered_also_when_its_end_comes_late(served: Served):
     async with connection(served.port) as (reader, writer):
         assert await answered(reader, writer) == (200, None)
         writer.write(SLOW[:10])
@@ -127,6 +127,18 @@ async def test_a_request_of_which_a_part_has_come_is_answered_however_late_its_e
         writer.write(SLOW[10:])
         answer = await read_answer(reader, to_end=True)
         assert (answer.status, answer.reset) == (200, False)
+
+
+async def test_headers_that_do_not_end_are_refused_soon(served: Served, monkeypatch):
+    monkeypatch.setattr(graceful, "UNFINISHED_HEADERS_SECONDS", 0.3)
+    async with connection(served.port) as (reader, writer), connection(served.port) as (late_reader, late_writer):
+        writer.write(SLOW[:10])
+        await asyncio.sleep(0.05)
+        await served.begin_to_stop()
+        late_writer.write(SLOW[:10])
+        for one in (reader, late_reader):
+            assert (await asyncio.wait_for(read_answer(one), 2)).status == 408
+    assert await served.stop() < 2
 
 
 async def freeze(served: Served) -> asyncio.Task:
@@ -138,7 +150,6 @@ async def freeze(served: Served) -> asyncio.Task:
             return (await read_answer(reader)).status
 
     await served.begin_to_stop()
-    await asyncio.sleep(LAME_DUCK_SECONDS / 2)
     served.begun.clear()
     asking = asyncio.create_task(ask())
     await asyncio.to_thread(served.begun.wait)
