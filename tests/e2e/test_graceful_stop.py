@@ -147,6 +147,7 @@ async def test_a_notifier_that_is_stopped_finishes_the_mails_in_hand_and_sends_n
     assert set(house.sendgrid.accepted_by_email_id.values()) == {1}
 
 
+@pytest.mark.long
 async def test_a_notifier_that_waits_out_a_pause_lets_go_at_once_and_all_is_sent_afterwards(house: House):
     assert house.sendgrid is not None
     house.sendgrid.behave("401")

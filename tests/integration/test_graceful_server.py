@@ -118,6 +118,7 @@ async def test_readiness_ends_while_clients_are_still_answered(served: Served):
     assert (answer.status, answer.json["checks"]) == (503, {"room": "about to stop"})
 
 
+@pytest.mark.long
 async def test_a_request_of_which_a_part_has_come_is_answered_also_when_its_end_comes_late(served: Served):
     async with connection(served.port) as (reader, writer):
         assert await answered(reader, writer) == (200, None)
@@ -156,6 +157,7 @@ async def freeze(served: Served) -> asyncio.Task:
     return asking
 
 
+@pytest.mark.long
 async def test_a_request_that_has_come_and_is_not_read_when_the_silence_is_over_is_answered(served: Served):
     async with connection(served.port) as (reader, writer):
         assert await answered(reader, writer) == (200, None)
@@ -164,6 +166,7 @@ async def test_a_request_that_has_come_and_is_not_read_when_the_silence_is_over_
         assert await freezing == 200
 
 
+@pytest.mark.long
 async def test_clients_whom_the_kernel_has_connected_when_the_door_is_closed_are_let_in(served: Served):
     async with connection(served.port) as silent:
         freezing = await freeze(served)
