@@ -75,7 +75,7 @@ class Twenties:
     async def _try(self, client: Client, key: str) -> str | None:
         try:
             answer = await client.post_lead(f"{key}@example.com", RESUME, headers={"Idempotency-Key": key})
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             self.answers["none"] += 1
             return None
         self.answers[str(answer.status)] += 1

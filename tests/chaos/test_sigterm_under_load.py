@@ -80,7 +80,7 @@ class Load:
             answer = await client.post_lead(email, RESUME, headers=headers)
         except aiohttp.ClientConnectorError:
             return "nobody listens"
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             return "cut"
         if answer.status == 201:
             self.accepted.add(email)
