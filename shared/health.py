@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -16,6 +16,9 @@ CHECK_TIMEOUT_SECONDS = 2.0
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Probes are neither logged nor traced: they would drown what people do."""
+
+STOPPING = "leads.stopping"
+"""In the ASGI state of each request from when on the room is about to stop."""
 
 Check = Callable[[], Awaitable[None]]
 """Returns when the dependency is fine; raises, with a message for ops, when it is not."""
@@ -55,8 +58,10 @@ def health_routes(health: Health) -> APIRouter:
         return {"status": "alive"}
 
     @router.get("/readyz")
-    async def readyz() -> JSONResponse:
+    async def readyz(request: Request) -> JSONResponse:
         ready, report = await health.look()
+        if STOPPING in request.scope["state"]:
+            ready, report = False, {**report, "room": "about to stop"}
         body = {"status": "ready" if ready else "not ready", "checks": report}
         return JSONResponse(body, status_code=200 if ready else 503)
 

@@ -163,8 +163,11 @@ class LimitedHttp(HttpToolsProtocol):
         return answered or self._half_closed or self._lost
 
     def _awaits_headers(self) -> bool:
-        idle = self._reading is _Reading.NOTHING and self._unanswered is None
-        return idle or self._reading is _Reading.HEADERS
+        return self._is_idle() or self._reading is _Reading.HEADERS
+
+    def _is_idle(self) -> bool:
+        """Whether no request is here, not even a part of one."""
+        return self._reading is _Reading.NOTHING and self._unanswered is None
 
     @property
     def _unanswered(self) -> RequestResponseCycle | None:
@@ -237,12 +240,12 @@ class _Door:
 
 
 class ShortReads(asyncio.BufferedProtocol):
-    """`LimitedHttp`, fed with little at a time: uvloop else reads 250 KiB at once, which each of many senders holds."""
+    """A `protocol`, fed with little at a time: uvloop else reads 250 KiB at once, which each of many senders holds."""
 
     _buffer = memoryview(bytearray(READ_BYTES))  # one for all: what was read is copied before the next read
 
-    def __init__(self, **options: Any) -> None:
-        self._http = LimitedHttp(**options)
+    def __init__(self, protocol: type[LimitedHttp], **options: Any) -> None:
+        self._http = protocol(**options)
         self.connection_lost = self._http.connection_lost  # type: ignore[method-assign]
         self.pause_writing = self._http.pause_writing  # type: ignore[method-assign]
         self.resume_writing = self._http.resume_writing  # type: ignore[method-assign]

@@ -5,12 +5,14 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
+from shared.graceful import LAME_DUCK_SECONDS, GracefulHttp, GracefulServer
 from shared.limited_http import ShortReads
 from shared.settings import CannotStart
 
@@ -24,7 +26,7 @@ EX_SOFTWARE = 70
 
 
 def serve(app: FastAPI, *, host: str, port: int, setting: str) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what was begun (8 s at most).
+    """Serve until SIGINT or SIGTERM, then turn clients away and finish what was begun (8 s at most).
 
     A port in use is one line that names `setting`, and exit status 69. So is a database that this Leads cannot work
     with (78: to try again does not help) or not now (75).
@@ -39,7 +41,7 @@ def serve(app: FastAPI, *, host: str, port: int, setting: str) -> None:
     start = _Start(app)
     # It would follow upon the reason, which is said already.
     logging.getLogger("uvicorn.error").addFilter(lambda record: "startup failed" not in record.getMessage())
-    server = uvicorn.Server(uvicorn.Config(start, **_options()))
+    server = GracefulServer(uvicorn.Config(start, **_options()))
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: None)  # uvicorn raises it again when all is done; a clean stop is status 0
     try:
@@ -83,7 +85,7 @@ class _Start:
 def _options() -> dict[str, Any]:
     return {
         "interface": "asgi3",
-        "http": ShortReads,
+        "http": partial(ShortReads, GracefulHttp),
         "ws": "none",
         "loop": "uvloop",
         "lifespan": "on",
@@ -92,7 +94,7 @@ def _options() -> dict[str, Any]:
         "server_header": False,
         "proxy_headers": False,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": STOP_GRACE_SECONDS,
+        "timeout_graceful_shutdown": STOP_GRACE_SECONDS - LAME_DUCK_SECONDS,
     }
 
 

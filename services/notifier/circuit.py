@@ -72,6 +72,7 @@ class Circuit:
         self._pause_seconds = 0.0
         self._open_until = 0.0
         self._probing_until = 0.0
+        self._is_let_go = False
         self._changed = asyncio.Event()
 
     @property
@@ -108,15 +109,22 @@ class Circuit:
     async def wait(self, max_seconds: float) -> None:
         """Return when one e-mail may be sent, at once when closed. Raises `CircuitOpen` after `max_seconds`.
 
+        Raises it without any wait once `let_go` was called.
+
         When half-open exactly one caller returns; the others wait for what its probe shows.
         """
         deadline = self._clock() + max_seconds
         while not self._admits():
             left_seconds = deadline - self._clock()
-            if left_seconds <= 0:
+            if left_seconds <= 0 or self._is_let_go:
                 retry_after_seconds = self.open_for_seconds or PROBE_ANSWER_SECONDS
                 raise CircuitOpen(self._reason or "", retry_after_seconds=retry_after_seconds)
             await self._pause(min(left_seconds, self._next_chance_seconds()))
+
+    def let_go(self) -> None:
+        """Send off who waits, now and from now on: the process stops, and a pause may be longer than that may take."""
+        self._is_let_go = True
+        self._notify()
 
     def succeeded(self) -> None:
         """The provider took an e-mail."""

@@ -68,6 +68,7 @@ def create_app(settings: NotifierSettings) -> FastAPI:
             working = await stack.enter_async_context(running("worker", worker.run()))
             yield
             worker.stop()
+            circuit.let_go()
             await asyncio.wait({working})
 
     health = Health(

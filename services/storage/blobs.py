@@ -45,7 +45,8 @@ class BlobStore(Protocol):
     async def put(self, blob_id: str, chunks: AsyncIterator[bytes]) -> Receipt:
         """Keep all of `chunks` durably, or nothing at all, also when `chunks` raises.
 
-        Raises `BlobExists` (what is there stays as it is) and `StorageFull`.
+        The same bytes under the same id once more are kept already: the receipt is the same. Raises `BlobExists` for
+        other bytes (what is there stays as it is), and `StorageFull`.
         """
 
     async def facts(self, blob_id: str) -> BlobFacts:
@@ -81,7 +82,7 @@ class BlobMissing(Problem):
 
 
 class BlobExists(Problem):
-    """A blob with this id is stored, or on its way in."""
+    """A blob of other bytes is stored under this id, or one is on its way in."""
 
     def __init__(self) -> None:
         detail = "A resume is already stored under this id. An id is used once: take a new one."

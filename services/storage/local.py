@@ -3,6 +3,9 @@
 A body goes to `.incoming/<id>`, is synced, gets its name in the folder, and the folder is synced. The name is given by
 `link`, which the kernel refuses when the name is taken: a look before a `rename` would leave a moment in between, and
 creating the final name with `O_EXCL` would show it before the bytes are safe.
+
+A PUT that comes again with the same bytes gets its receipt again: a client whose answer was lost repeats it by itself,
+since PUT is idempotent (RFC 9110, section 9.2.2). Other bytes under a name that is taken are refused.
 """
 
 import asyncio
@@ -14,7 +17,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -178,8 +181,9 @@ class LocalBlobs:
         with new_file(temp) as descriptor:
             write_all(descriptor, body)
             os.fsync(descriptor)
-            os.link(temp, self._path(blob_id))
-        return Receipt(blob_id, len(body), sha256(body).hexdigest())
+            receipt = Receipt(blob_id, len(body), sha256(body).hexdigest())
+            self._name(temp, receipt)
+        return receipt
 
     async def _receive_long(self, blob_id: str, held: bytearray, chunks: AsyncIterator[bytes]) -> Receipt:
         digest = sha256()
@@ -191,8 +195,17 @@ class LocalBlobs:
                 size_bytes += len(piece)
             await file.flush()
             await self._write(os.fsync, file.fileno())
-            await self._write(os.link, file.name, self._path(blob_id))
-        return Receipt(blob_id, size_bytes, digest.hexdigest())
+            receipt = Receipt(blob_id, size_bytes, digest.hexdigest())
+            await self._write(self._name, file.name, receipt)
+        return receipt
+
+    def _name(self, temp: str, receipt: Receipt) -> None:
+        """Let what is safe in `temp` be found. Raises `FileExistsError` when other bytes have that name."""
+        try:
+            os.link(temp, self._path(receipt.id))
+        except FileExistsError:
+            if _sha256_of(self._path(receipt.id)) != receipt.sha256:
+                raise
 
     @contextlib.asynccontextmanager
     async def _temp(self, blob_id: str) -> AsyncIterator[AsyncBufferedIOBase]:
@@ -234,6 +247,11 @@ def look(folder: Path, name: str) -> BlobFacts | None:
     except FileNotFoundError:
         return None
     return _facts(name, status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _sha256_of(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _facts(blob_id: str, status: os.stat_result) -> BlobFacts:

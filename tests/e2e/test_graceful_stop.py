@@ -18,6 +18,9 @@ from tests.harness.sizes import House, with_sendgrid
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STOP_SECONDS = 10.0
+LET_GO_SECONDS = 3.0
+"""How long an idle notifier may take on a busy machine: far from the 8 s of the grace, and from the pause's 60."""
+
 CLIENTS = 16
 
 
@@ -142,6 +145,27 @@ async def test_a_notifier_that_is_stopped_finishes_the_mails_in_hand_and_sends_n
     await house.deployment.restart("notifier")
     await until(lambda: sum(mail.lead_id in leads for mail in house.inbox()) >= 2 * len(leads))
     assert set(house.sendgrid.accepted_by_email_id.values()) == {1}
+
+
+@pytest.mark.long
+async def test_a_notifier_that_waits_out_a_pause_lets_go_at_once_and_all_is_sent_afterwards(house: House):
+    assert house.sendgrid is not None
+    house.sendgrid.behave("401")
+    async with Client(house.deployment.api_url) as client:
+        posted = await asyncio.gather(*(client.post_lead(f"pause{n}@example.com", pdf(3000)) for n in range(4)))
+    leads = {answer.json["id"] for answer in posted}
+
+    def emails() -> list[tuple[str, int]]:
+        return [found for (lead, _), found in kept.email_rows(house.deployment).items() if lead in leads]
+
+    await until(lambda: len(emails()) == 8 and {state for state, _ in emails()} == {"pending"})
+    began_at = time.monotonic()
+    assert await stop_in_time(house.deployment, "notifier") == 0
+    assert time.monotonic() - began_at < LET_GO_SECONDS
+    house.sendgrid.behave("accept")
+    await house.deployment.restart("notifier")
+    await until(lambda: {state for state, _ in emails()} == {"sent"})
+    assert {attempts for _, attempts in emails()} <= {1, 2}, "what was sent off without a try counts none"
 
 
 async def test_a_storage_that_is_stopped_finishes_the_body_in_hand(house: House):

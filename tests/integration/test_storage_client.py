@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 
 from services.api.storage_client import SHORT_MAX_BYTES, StorageClient, StoredBlob
+from shared import limited_http
 from shared.ids import new_id
 from shared.problems import Problem, ProblemType
 from shared.tokens import SERVICE, Tokens
@@ -57,6 +58,21 @@ async def test_a_form_that_turns_out_bad_at_its_end_is_refused_for_its_own_reaso
             break
         await asyncio.sleep(0.02)
     assert (storage.kept(), storage.unfinished()) == (set(), set())
+
+
+async def test_a_connection_that_is_lost_after_the_resume_was_stored_costs_nothing(storage, client, monkeypatch):
+    """aiohttp sends a PUT again by itself when a kept-alive connection is closed instead of answered."""
+    await client.put(new_id(), pieces(b"so that there is a kept-alive connection"))
+    with monkeypatch.context() as once:
+
+        def lose(door: limited_http._Door, _answer: bytes) -> None:
+            door._protocol.transport.abort()
+            once.undo()
+
+        once.setattr(limited_http._Door, "write", lose)
+        body, blob_id = b"stored, and not answered", new_id()
+        assert await client.put(blob_id, pieces(body)) == StoredBlob(len(body), sha256(body).hexdigest())
+    assert (storage.folder / blob_id).read_bytes() == body
 
 
 @pytest.mark.parametrize("length", [1, 10 * SHORT_MAX_BYTES])

@@ -137,6 +137,18 @@ async def test_an_id_is_used_once_and_what_is_there_stays(blobs: LocalBlobs):
     assert (blobs.incoming.parent / blob_id).read_bytes() == b"first"
 
 
+@pytest.mark.parametrize("size", [SHORT, LONG])
+async def test_the_same_bytes_once_more_get_their_receipt_once_more_and_as_durably(blobs, monkeypatch, size: int):
+    blob_id, body = new_id(), os.urandom(size)
+    receipt = await blobs.put(blob_id, chunks(body))
+    synced = []
+    monkeypatch.setattr(storage_folder, "sync_folder", synced.append)
+    assert await blobs.put(blob_id, chunks(body)) == receipt
+    assert len(synced) == 1, "whoever stored it may not have synced the folder yet"
+    assert (blobs.incoming.parent / blob_id).read_bytes() == body
+    assert list(blobs.incoming.iterdir()) == []
+
+
 async def test_of_twenty_at_once_under_one_id_one_is_kept_whole(tmp_path: Path):
     blob_id = new_id()
     bodies = [os.urandom(SHORT if number % 2 else LONG) for number in range(20)]

@@ -259,3 +259,13 @@ async def test_closing_is_logged_once_with_what_it_was_open_for(circuit, clock):
         circuit.succeeded()
         circuit.succeeded()
     assert [(line["event"], line["was"]) for line in lines] == [("circuit closed", "SendGrid could not be reached.")]
+
+
+async def test_who_waits_is_sent_off_at_once_when_the_process_stops_and_nobody_waits_after_that(circuit):
+    fail(circuit, 5)
+    waiting = [asyncio.create_task(circuit.wait(300)) for _ in range(3)]
+    await asyncio.sleep(0)
+    circuit.let_go()
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, circuit.wait(300), return_exceptions=True), 1)
+    assert [type(outcome) for outcome in outcomes] == [CircuitOpen] * 4
+    assert str(outcomes[0]) == "SendGrid could not be reached."

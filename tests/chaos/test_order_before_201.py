@@ -1,0 +1,86 @@
+"""A 201 is sent after everything it promises is on the disk: watched at the system calls of the real processes.
+
+Sixteen clients at once, so that syncs are shared; the database's log is checkpointed meanwhile, so that it begins anew.
+`LEADS_CHAOS=long` follows 1,000 leads. How an order is judged stands in `write_order.py`.
+"""
+
+import asyncio
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.write_order import STRING_BYTES, WATCHED, Where, faults, look
+from tests.harness.client import Client
+from tests.harness.deployment import Deployment
+from tests.harness.files import pdf
+from tests.harness.kept import rows
+from tests.harness.sizes import embedded
+from tests.harness.strace import MISSING, TraceForbidden, find_strace, read_calls, tracing
+
+IS_LONG = os.environ.get("LEADS_CHAOS") == "long"
+LEADS = 1_000 if IS_LONG else 40
+CLIENTS = 16
+CHECKPOINTS = 20 if IS_LONG else 2
+WATCHED_ROOMS = ("storage", "api")
+
+
+def cannot_look(reason: str) -> None:
+    """A failure in CI, a skip elsewhere."""
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+
+
+async def post_leads(deployment: Deployment) -> dict[str, str]:
+    """The leads that were answered 201: the id of each, and that of its blob."""
+    numbers, kept = iter(range(LEADS)), {}
+
+    async def client() -> None:
+        async with Client(deployment.api_url) as client:
+            for number in numbers:
+                answer = await client.post_lead(f"ordered{number}@example.com", pdf(1_000, seed=number))
+                assert answer.status == 201
+                kept[answer.json["id"]] = answer.json["resume_path"]
+                if number % (LEADS // CHECKPOINTS) == LEADS // CHECKPOINTS // 2:
+                    await asyncio.to_thread(begin_log_anew, deployment.data / "leads.db")
+
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return kept
+
+
+def begin_log_anew(database: Path) -> None:
+    """All that is in the log goes into the database, and the next commit starts at the log's begin."""
+    with closing(sqlite3.connect(database, timeout=10)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+
+
+@pytest.mark.timeout(0 if IS_LONG else 120)
+async def test_resume_and_lead_are_on_the_disk_before_the_201_is_sent(tmp_path: Path):
+    if find_strace() is None:
+        cannot_look(MISSING)
+    trace = tmp_path / "trace"
+    async with embedded(tmp_path / "house") as house:
+        deployment = house.deployment
+        pids = [deployment.processes[room].pid for room in WATCHED_ROOMS]
+        try:
+            async with tracing(pids, trace, WATCHED, string_bytes=STRING_BYTES):
+                kept = await post_leads(deployment)
+        except TraceForbidden as error:
+            cannot_look(f"strace may not watch a process here: {error}")
+        assert kept == dict(rows(deployment.data / "leads.db", "SELECT id, resume_path FROM leads"))
+        ports = {f"{room}_port": deployment.ports[room] for room in WATCHED_ROOMS}
+    where = Where(str(deployment.resumes), str(deployment.data / "leads.db-wal"), **ports)
+    seen = look(read_calls(trace), where)
+
+    found = faults(seen, kept)
+    wrong = {fault.partition(":")[0] for fault in found}
+    at_begin = sum(seen.began_a_log(lead) for lead in kept)
+    print(
+        f"\norder before 201: {len(kept) - len(wrong):,} of {len(kept):,} leads in order; "
+        f"{len(seen.folder_syncs)} syncs of the folder, {len(seen.wal_syncs)} of the log; "
+        f"{at_begin} leads in the first commit of a log"
+    )
+    assert found == []
+    assert len(kept) == LEADS
+    assert at_begin > 0, "a log that begins anew is part of the proof"
