@@ -1,7 +1,7 @@
 # Leads: the things one does with this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check format compose-test chaos bench contracts lock clean
+.PHONY: help run test test-long check format compose-test chaos soak bench contracts lock clean
 
 PYTHON_FILES := shared services contracts tests bench
 IN_VENV := .venv/bin/python
@@ -25,6 +25,7 @@ test-tools: .venv/.dev
 	@scripts/rabbitmq
 	@scripts/prometheus
 	@scripts/contract-tools
+	@scripts/chaos-tools
 
 check: .venv/.dev ## Check lint, format, strict types and who imports whom
 	.venv/bin/ruff check $(PYTHON_FILES)
@@ -39,9 +40,13 @@ format: .venv/.dev ## Rewrite the code in house style
 compose-test: .venv/.dev ## Prove docker-compose.yml on this machine's Docker engine, from nothing and back to nothing
 	@$(PYTEST) $(or $(T),tests/compose)
 
-chaos: .venv/.dev ## Kill, cut and starve everything while leads come in (the long form)
+chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the long form
 	@scripts/rabbitmq
+	@scripts/chaos-tools
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
+
+soak: .venv/.dev ## Take leads in at 70 % of the highest rate for an hour, and see what grows (ARGS='--minutes 15')
+	@$(IN_VENV) -m bench.soak $(ARGS)
 
 bench: .venv/.dev ## Measure the figures that the README states
 	@$(IN_VENV) -m bench
