@@ -118,6 +118,11 @@ class Circuit:
                 raise CircuitOpen(self._reason or "", retry_after_seconds=retry_after_seconds)
             await self._pause(min(left_seconds, self._next_chance_seconds()))
 
+    def check(self) -> None:
+        """Raises `CircuitOpen` where it opened since `wait` returned: what was not sent yet must not be, now."""
+        if self.state is CircuitState.OPEN:
+            raise CircuitOpen(self._reason or "", retry_after_seconds=self.open_for_seconds)
+
     def succeeded(self) -> None:
         """The provider took an e-mail."""
         self._answered()
