@@ -133,12 +133,18 @@ def table(facts: Facts, findings: Iterable[Finding]) -> str:
 
 
 def _answers(facts: Facts) -> Iterator[Finding]:
-    """What a 201 named must be there, and no other lead of that address."""
+    """What a 201 named must be there, and no other lead of that address; what was only refused must not."""
     rows = {lead.id: lead for lead in facts.leads}
+    there = {lead.email for lead in facts.leads}
     named: dict[str, set[str]] = {}
+    answers: dict[str, set[int | None]] = {}
     for attempt in facts.attempts:
+        answers.setdefault(attempt.email, set()).add(attempt.status)
         if attempt.status == 201:
             named.setdefault(attempt.email, set()).add(attempt.lead_id or "")
+    for email, statuses in answers.items():
+        if not statuses & {201, None} and email in there:
+            yield Finding(Verdict.PHANTOM, f"the lead of {email} was refused and is there")
     for email, ids in named.items():
         if len(ids) > 1:
             yield Finding(Verdict.DUPLICATED, f"{email} was answered with {len(ids)} different leads")

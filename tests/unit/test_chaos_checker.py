@@ -10,11 +10,13 @@ from tests.chaos.checker import (
     EmailRow,
     EventRow,
     Facts,
+    Finding,
     LeadRow,
     Verdict,
     check,
     table,
 )
+from tests.chaos.verdicts import Verdicts, line_of
 
 
 def sha256(number: int) -> str:
@@ -110,6 +112,10 @@ SEEDED = {
     "a lost event": (
         lambda f: replace(nothing_of(f, 1), leads=f.leads, blobs=f.blobs),
         {Verdict.LOST},
+    ),
+    "a lead that was refused": (
+        lambda f: replace(f, attempts=(*without(f.attempts, 2), Attempt(address(1), sha256(1), 503, None, 1.0))),
+        {Verdict.PHANTOM},
     ),
     "an event that was not published": (
         lambda f: replace(
@@ -210,6 +216,29 @@ def test_one_fault_among_many_leads_is_one_finding():
     facts = good(100)
     findings = check(replace(facts, blobs={**facts.blobs, "blob-57": sha256(7)}))
     assert [(finding.verdict, "lead57@example.com" in finding.what) for finding in findings] == [(Verdict.LOST, True)]
+
+
+def test_leads_without_an_answer_are_recovered_when_they_are_there_and_unknown_when_not():
+    facts = nothing_of(unknown(unknown(good(), 1), 2), 2)
+    line = line_of("a size", "a scenario", facts.attempts, facts, check(facts), faults=1, seconds=0.0)
+    assert (line.attempts, line.acknowledged, line.recovered, line.unknown) == (4, 1, 1, 1)
+
+
+def test_the_verdict_table_has_a_line_for_each_scenario_and_sums_them_up():
+    facts = good()
+    seen = [Finding(Verdict.LOST, "a lead")]
+    lines = [line_of("a size", name, facts.attempts, facts, seen, faults=2, seconds=0.0) for name in ("one", "two")]
+    (text,) = Verdicts(lines).tables()
+    assert [cell.strip() for cell in text.splitlines()[-1].split("|")][1:9] == [
+        "all",
+        "4",
+        "8",
+        "6",
+        "0",
+        "0",
+        "2",
+        "0",
+    ]
 
 
 def test_the_table_counts_every_verdict_and_every_kind_of_answer():

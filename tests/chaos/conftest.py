@@ -1,0 +1,42 @@
+"""The rig in each size, and the end of a run: one verdict table for each size, and the figures beside their targets."""
+
+import pytest
+import pytest_asyncio
+
+from tests.chaos.rig import SETTINGS, Rig
+from tests.chaos.verdicts import Verdicts
+from tests.harness.sizes import AT_SCALE, EMBEDDED, at_scale, embedded
+
+VERDICTS = pytest.StashKey[Verdicts]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[VERDICTS] = Verdicts()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for text in config.stash[VERDICTS].tables():
+        terminalreporter.section("chaos", sep="-")
+        terminalreporter.write_line(text)
+
+
+@pytest.fixture(scope="session")
+def verdicts(request: pytest.FixtureRequest) -> Verdicts:
+    """Where scenarios tell what was found."""
+    return request.config.stash[VERDICTS]
+
+
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=[EMBEDDED, pytest.param(AT_SCALE, marks=[pytest.mark.rabbitmq, pytest.mark.long])],
+)
+async def rig(request, tmp_path_factory, verdicts):
+    """A deployment of either size for all scenarios of a file."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == EMBEDDED:
+        async with embedded(folder, SETTINGS) as house:
+            yield Rig(house, EMBEDDED, verdicts)
+    else:
+        async with at_scale(folder, request.getfixturevalue("rabbit_node"), SETTINGS) as house:
+            yield Rig(house, AT_SCALE, verdicts)
