@@ -75,9 +75,11 @@ class Delivery:
         composer: Composer,
         *,
         lease_seconds: float = LEASE_SECONDS,
+        hold_seconds: float = HOLD_SECONDS,
     ) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
+        self._hold_seconds = hold_seconds
         self._transport = transport
         self._circuit = circuit
         self._composer = composer
@@ -164,7 +166,7 @@ class Delivery:
     async def _attempt(self, email: Email, lead: LeadCreated) -> Accepted:
         message = self._composer.compose(email, lead)
         try:
-            async with self._circuit.attempt(HOLD_SECONDS):
+            async with self._circuit.attempt(self._hold_seconds):
                 again = REPEATED if email.state is EmailState.UNCERTAIN else None
                 await self._move(email, EmailState.SENDING, again)
                 self._circuit.check()

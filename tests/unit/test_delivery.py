@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from services.notifier import delivery
 from services.notifier.circuit import Circuit
 from services.notifier.compose import composer_of
 from services.notifier.delivery import REPEATED, Composer, Delivery
@@ -58,7 +57,9 @@ class House:
     def notifier(self) -> Delivery:
         """As after a restart."""
         composer = Composer(composer_of(NotifierSettings(staff_email="staff@example.com")), prospect_mails_per_day=2)
-        return Delivery(self.database, self.transport, self.circuit, composer, lease_seconds=LEASE_SECONDS)
+        return Delivery(
+            self.database, self.transport, self.circuit, composer, lease_seconds=LEASE_SECONDS, hold_seconds=0.5
+        )
 
     async def deliver(self, created=None) -> None:
         created = created or event()
@@ -220,8 +221,7 @@ async def test_what_another_notifier_is_sending_is_not_given_up_behind_its_back(
 
 
 @pytest.mark.parametrize("later", [MailUnavailable("away"), MailThrottled("slowly", retry_after_seconds=60)])
-async def test_what_may_have_been_sent_stays_uncertain_however_later_attempts_are_refused(house, monkeypatch, later):
-    monkeypatch.setattr(delivery, "HOLD_SECONDS", 0.05)
+async def test_what_may_have_been_sent_stays_uncertain_however_later_attempts_are_refused(house, later):
     created = event()
     house.transport.failures["staff"] = [MailUncertain("no answer"), later]
     for _ in range(2):
@@ -258,9 +258,8 @@ async def test_an_outage_costs_no_attempt_once_the_circuit_is_open(house):
             await house.deliver(created)
 
 
-async def test_nothing_leaves_once_the_circuit_opened_though_its_turn_had_come(house, monkeypatch):
+async def test_nothing_leaves_once_the_circuit_opened_though_its_turn_had_come(house):
     """Between the turn and the request stands the row, and the disk it is written to."""
-    monkeypatch.setattr(delivery, "HOLD_SECONDS", 0.05)
     add = house.delivery._moves.add
 
     async def throttled_meanwhile(step):
