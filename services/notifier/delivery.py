@@ -51,7 +51,7 @@ STAFF_MAILBOX = "staff"
 
 CUT_SHORT = "cut short while it was sent"
 REPEATED = "an earlier request may have been taken too: it may come twice"
-MAY_BE_SENT = "it may have been sent all the same, and a replay sends it again"
+MAY_BE_SENT = "it may have been sent all the same, and a retry or a replay sends it again"
 
 log = structlog.get_logger()
 

@@ -80,9 +80,13 @@ async def notifying(
     *,
     broker_url: str | None = None,
     faster: float = 1.0,
+    failures: int = CircuitPolicy.failures,
     retry_delays_seconds: Sequence[float] = RETRY_DELAYS_SECONDS,
 ) -> AsyncIterator[Notifier]:
-    """A notifier at work in `folder`, on the embedded bus or at `broker_url`, whose pauses run so many times faster."""
+    """A notifier at work in `folder`, on the embedded bus or at `broker_url`, whose pauses run so many times faster.
+
+    Its circuit opens after so many `failures` in a row.
+    """
     topology = leads_topology(retry_delays_seconds)
     queue = topology.queue(NOTIFIER_QUEUE)
     database = Database(f"sqlite:///{folder / 'notifier.db'}")
@@ -95,7 +99,7 @@ async def notifying(
         timeouts=FAST,
         concurrent_sends=2 * CONCURRENCY,
     )
-    circuit = Circuit(_policy(faster))
+    circuit = Circuit(_policy(faster, failures))
     composer = Composer(composer_of(settings), settings.prospect_mails_per_day)
     delivery = Delivery(database, transport, circuit, composer, hold_seconds=HOLD_SECONDS / faster)
     bus = bus_for(broker_url or f"sqlite:///{folder / 'queue.db'}", topology, client_name="notifier")
@@ -135,10 +139,10 @@ async def until(condition: Callable[[], bool], within_seconds: float = 10.0) -> 
             await asyncio.sleep(0.005)
 
 
-def _policy(faster: float) -> CircuitPolicy:
+def _policy(faster: float, failures: int) -> CircuitPolicy:
     real = CircuitPolicy()
     return CircuitPolicy(
-        failures=real.failures,
+        failures=failures,
         first_pause_seconds=real.first_pause_seconds / faster,
         longest_pause_seconds=real.longest_pause_seconds / faster,
         unauthorized_pause_seconds=real.unauthorized_pause_seconds / faster,

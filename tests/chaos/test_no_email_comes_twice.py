@@ -7,6 +7,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Self
 
 import pytest
@@ -132,7 +133,8 @@ class Witness:
     def __exit__(self, *_: object) -> None:
         self._sendgrid.look = None
 
-    def _look(self, email_id: str) -> None:
+    def _look(self, custom_args: Mapping[str, str]) -> None:
+        email_id = custom_args["email_id"]
         if self._sendgrid.accepted_by_email_id[email_id]:
             database = self._rig.deployment.data / "notifier.db"
             self.seen += rows(database, "SELECT lower(state), attempts, reason FROM emails WHERE id = ?", email_id)

@@ -157,7 +157,7 @@ async def test_a_notifier_that_crashes_on_every_message_kills_no_event(tmp_path,
         house.data.mkdir()
         crashed = asyncio.Event()
 
-        def crash(_email_id: str) -> None:
+        def crash(_: object) -> None:
             if not crashed.is_set():
                 house.kill("notifier")
                 crashed.set()

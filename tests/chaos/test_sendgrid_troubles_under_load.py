@@ -48,7 +48,7 @@ async def test_every_email_is_sent_within_a_minute_of_the_end_of_any_trouble(rig
         return 1
 
     before = sum(sendgrid.accepted_by_email_id.values())
-    storm = await rig.run(f"SendGrid: {trouble}", nemesis, leads=LEADS, repeated=10**6)
+    storm = await rig.run(f"SendGrid {trouble}", nemesis, leads=LEADS, repeated=10**6)
     again = sum(sendgrid.accepted_by_email_id.values()) - before - 2 * LEADS
     rig.figure(f"e-mails sent again after {trouble}", "only what was taken and not said", str(again))
     assert again == 0 or trouble in TAKEN_AND_NOT_SAID

@@ -69,8 +69,8 @@ class SendGridStandIn:
         self.received: list[Received] = []
         self.requested_at: list[float] = []
         """When each request to `mail/send` came, also those that were refused or dropped."""
-        self.look: Callable[[str], None] | None = None
-        """Called with the e-mail id of each request that is in order, before anything becomes of it."""
+        self.look: Callable[[Mapping[str, str]], str | None] | None = None
+        """Shown the custom arguments of each request that is in order; may choose what becomes of it."""
         self.sandboxed = 0
         """Requests that were found in order and not sent: https://www.twilio.com/docs/sendgrid/for-developers/sending-email/sandbox-mode."""
         self.peers: set[object] = set()
@@ -164,7 +164,7 @@ class SendGridStandIn:
             return _drop(request)
         refusal, document = await _judge(request)
         if self.look is not None and refusal is None:
-            self.look(document["custom_args"][EMAIL_ID_ARG])
+            behaviour = self.look(document["custom_args"]) or behaviour
         misdeed = await self._misbehave(request, behaviour, seconds)
         if misdeed is not None:
             return misdeed
