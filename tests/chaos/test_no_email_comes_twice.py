@@ -87,7 +87,9 @@ async def test_an_answer_that_was_never_read_is_written_down_before_the_email_is
 
     with Witness(rig) as witness:
         nemesis = rig.at_random(drop_answers, times=ROUNDS, leads=LEADS)
-        await rig.run("accepted and the connection dropped", nemesis, leads=LEADS, repeated=DROPS * ROUNDS)
+        await rig.run(
+            "accepted and the connection dropped", nemesis, leads=LEADS, repeated=IN_HAND * KILLS + DROPS * ROUNDS
+        )
     witness.tell("e-mails sent again after their answers were never read", DROPS * ROUNDS)
 
 
