@@ -36,6 +36,11 @@ class EventData(BaseModel):
         """The CloudEvents `dataschema`: names type and version, so that a reader knows which golden file it is."""
         return f"urn:leads:schema:{cls.TYPE}:{cls.VERSION}"
 
+    @classmethod
+    def readable_schemas(cls) -> frozenset[str]:
+        """The `dataschema` of every version so far: fields are only ever added, so this class reads the old ones."""
+        return frozenset(f"urn:leads:schema:{cls.TYPE}:{version}" for version in range(1, cls.VERSION + 1))
+
 
 class ResumeFacts(BaseModel):
     """What is known of a stored resume. The bytes themselves never travel over the bus."""
@@ -112,11 +117,15 @@ class Event(BaseModel):
         )
 
     def payload(self) -> EventData:
-        """The typed data. Raises `UnknownEventType`, or pydantic's `ValidationError` when it does not fit."""
-        try:
-            cls = EVENT_TYPES[self.type]
-        except KeyError:
-            raise UnknownEventType(self.type) from None
+        """The typed data. Raises `UnknownEventType`, or pydantic's `ValidationError` when it does not fit.
+
+        A version that is newer than the class here may mean what we do not know: it is not read on hope.
+        """
+        cls = EVENT_TYPES.get(self.type)
+        if cls is None:
+            raise UnknownEventType("its type is not known here")
+        if self.dataschema not in cls.readable_schemas():
+            raise UnknownEventType("its version (dataschema) is not known here")
         return cls.model_validate(self.data)
 
     def encode(self) -> bytes:
@@ -125,7 +134,7 @@ class Event(BaseModel):
 
 
 class UnknownEventType(ValueError):  # noqa: N818
-    """An event whose `type` no class here reads."""
+    """An event whose `type`, or whose version of it, no class here reads."""
 
 
 def is_correlation_id(text: str) -> bool:

@@ -20,6 +20,10 @@ DELIVERY_LIMIT = 50
 """Deliveries of one message before the broker itself dead-letters it: far above the crashes and deploys that one
 message may live through, low enough that a message which kills its consumer each time ends as a dead letter."""
 
+REDELIVERY_LIMIT = 40
+"""How often a message may lose its consumer before the worker itself sets it aside, by the way on which the e-mails of
+it are marked too. Below `DELIVERY_LIMIT`, which is for a worker that dies before it can look."""
+
 DEAD_LETTER_DELIVERY_LIMIT = 1_000_000_000
 """Looking at a dead letter returns it to its queue, which counts as a delivery: it must never run out."""
 

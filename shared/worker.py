@@ -1,26 +1,29 @@
-"""The consume loop: decode, dispatch, settle once. Retry, dead letter and pause wrap the handler from outside.
+"""The consume loop: read, dispatch, settle once. Retry, dead letter and pause wrap the handler from outside.
 
 A handler returns when its work is done, and otherwise says what should become of the message: `Retry` (next level),
 `GiveUp` (dead letter at once) or `Hold` (not this message's fault: come back without counting an attempt). Whatever
 else it raises is a defect, is logged with its stack, and takes the way of a `Retry`.
+
+Before a message is set aside, whoever subscribed to its event may write down what that means for its own rows.
 """
 
 import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 from opentelemetry.trace import Span
 from pydantic import ValidationError
 
-from shared.bus.protocol import BusUnavailable, Delivery, EventBus
+from shared.bus.protocol import BusUnavailable, Delivery, EventBus, Message
 from shared.events import Event, EventData, UnknownEventType
 from shared.metrics import EVENTS_HANDLED, EVENTS_IN_HAND
 from shared.observe import begin_correlation
 from shared.repeats import Repeats
-from shared.topology import Queue
+from shared.topology import REDELIVERY_LIMIT, Queue
 from shared.tracing.messages import processing
 from shared.tracing.spans import failing
 
@@ -30,12 +33,17 @@ STOP_GRACE_SECONDS = 8.0
 OPEN_AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
 """Waits between attempts to open the bus; the last one repeats, so that a returned broker is found within 2 s."""
 
+MAX_EVENT_BYTES = 256 * 1024
+"""Far above what an event of ours takes (some 5 KiB at most), and read in a moment."""
+
 OUTCOMES = ("ack", "retry", "hold", "dead")
 
 log = structlog.get_logger()
 
 Handler = Callable[[Event, Any], Awaitable[None]]
 Subscriptions = Mapping[type[EventData], Handler]
+GivenUp = Callable[[Event, Any, str], Awaitable[None]]
+"""Told of an event that becomes a dead letter, and why. May raise `Hold`; anything else keeps nothing from the pile."""
 
 
 class Retry(Exception):  # noqa: N818
@@ -53,11 +61,20 @@ class Hold(Exception):  # noqa: N818
 class Worker:
     """Consumes one queue with at most `concurrency` messages in hand."""
 
-    def __init__(self, bus: EventBus, queue: Queue, subscriptions: Subscriptions, *, concurrency: int) -> None:
+    def __init__(
+        self,
+        bus: EventBus,
+        queue: Queue,
+        subscriptions: Subscriptions,
+        *,
+        concurrency: int,
+        given_up: Mapping[type[EventData], GivenUp] = MappingProxyType({}),
+    ) -> None:
         self._bus = bus
         self._queue = queue
         self._subscriptions = subscriptions
         self._concurrency = concurrency
+        self._given_up = given_up
         self._in_hand: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self.trouble: str | None = None
@@ -157,9 +174,7 @@ class Worker:
         except GiveUp as error:
             return await self._dead_letter(delivery, str(error))
         except Hold as error:
-            log.info("held", again_in_seconds=self._queue.retry_delays_seconds[0], reason=str(error))
-            await delivery.retry(self._queue.retry_delays_seconds[0], str(error), count_attempt=False)
-            return "hold"
+            return await self._hold(delivery, str(error))
         except Retry as error:
             return await self._retry(delivery, str(error))
         except Exception as error:
@@ -169,16 +184,19 @@ class Worker:
         return "ack"
 
     async def _dispatch(self, delivery: Delivery) -> None:
-        try:
-            event = Event.model_validate_json(delivery.message.body)
-            data = event.payload()
-            handler = self._subscriptions[type(data)]
-        except ValidationError as error:
-            where = ", ".join(".".join(str(part) for part in one["loc"]) or "body" for one in error.errors()[:5])
-            raise GiveUp(f"cannot be read: {where}") from error
-        except (UnknownEventType, KeyError) as error:
-            raise GiveUp(f"nobody here handles {delivery.message.routing_key!r}") from error
+        if delivery.redeliveries >= REDELIVERY_LIMIT:
+            raise GiveUp(f"its consumer went away with it in hand, {delivery.redeliveries} times")
+        event, data = _read(delivery.message)
+        handler = self._subscriptions.get(type(data))
+        if handler is None:
+            raise GiveUp(f"nobody here handles {event.type!r}")
         await handler(event, data)
+
+    async def _hold(self, delivery: Delivery, reason: str) -> str:
+        delay = self._queue.retry_delays_seconds[0]
+        log.info("held", again_in_seconds=delay, reason=reason)
+        await delivery.retry(delay, reason, count_attempt=False)
+        return "hold"
 
     async def _retry(self, delivery: Delivery, reason: str) -> str:
         delays = self._queue.retry_delays_seconds
@@ -190,6 +208,39 @@ class Worker:
         return "retry"
 
     async def _dead_letter(self, delivery: Delivery, reason: str) -> str:
+        """Rows first: after a crash in between the message comes again, is tried once more, and ends here or well."""
+        try:
+            await self._tell(delivery.message, reason)
+        except Hold as error:
+            return await self._hold(delivery, str(error))
+        except Exception:
+            log.exception("dead letter not noted", type=delivery.message.routing_key)
         log.error("dead letter", attempt=delivery.attempt, reason=reason)
         await delivery.dead_letter(reason)
         return "dead"
+
+    async def _tell(self, message: Message, reason: str) -> None:
+        try:
+            event, data = _read(message)
+        except GiveUp:
+            return  # nobody has ever seen what it says
+        told = self._given_up.get(type(data))
+        if told is not None:
+            await told(event, data, reason)
+
+
+def _read(message: Message) -> tuple[Event, EventData]:
+    """The event and its data. Raises `GiveUp`, naming the place and repeating nothing of the content."""
+    if len(message.body) > MAX_EVENT_BYTES:
+        raise GiveUp(f"too large for an event: {len(message.body)} bytes, at most {MAX_EVENT_BYTES}")
+    try:
+        event = Event.model_validate_json(message.body)
+        data = event.payload()
+    except ValidationError as error:
+        where = ", ".join(".".join(str(part) for part in one["loc"]) or "body" for one in error.errors()[:5])
+        raise GiveUp(f"cannot be read: {where}") from error
+    except UnknownEventType as error:
+        raise GiveUp(f"sent as {message.routing_key!r}, and {error}") from error
+    if event.type != message.routing_key:
+        raise GiveUp(f"sent as {message.routing_key!r}, and its body is of another type")
+    return event, data

@@ -18,9 +18,6 @@ import structlog
 
 from services.notifier.email import MailError, MailRejected, MailThrottled, MailUnauthorized
 
-UNAUTHORIZED_PAUSE_SECONDS = 60.0
-"""Somebody must correct a setting or the account; a probe a minute notices soon that it is done."""
-
 PROBE_LEASE_SECONDS = 60.0
 """A probe whose caller never says how it ended stops counting after this: longer than any send may take."""
 
@@ -49,11 +46,16 @@ class CircuitOpen(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class CircuitPolicy:
-    """How many failures in a row open the circuit, and how the pauses grow while it stays unavailable."""
+    """How many failures in a row open the circuit, and how the pauses grow while it stays unavailable.
+
+    Within a minute of the provider's return every e-mail shall be on its way, so no pause takes longer than half of it.
+    """
 
     failures: int = 5
     first_pause_seconds: float = 5.0
-    longest_pause_seconds: float = 60.0
+    longest_pause_seconds: float = 30.0
+    unauthorized_pause_seconds: float = 30.0
+    """Somebody must correct a setting or the account; a probe each half minute notices soon that it is done."""
 
 
 class Circuit:
@@ -126,6 +128,11 @@ class Circuit:
         self._is_let_go = True
         self._notify()
 
+    def check(self) -> None:
+        """Raises `CircuitOpen` where it opened since `wait` returned: what was not sent yet must not be, now."""
+        if self.state is CircuitState.OPEN:
+            raise CircuitOpen(self._reason or "", retry_after_seconds=self.open_for_seconds)
+
     def succeeded(self) -> None:
         """The provider took an e-mail."""
         self._answered()
@@ -137,7 +144,7 @@ class Circuit:
         elif isinstance(error, MailThrottled):
             self._open(error.reason, error.retry_after_seconds)
         elif isinstance(error, MailUnauthorized):
-            self._open(error.reason, UNAUTHORIZED_PAUSE_SECONDS)
+            self._open(error.reason, self._policy.unauthorized_pause_seconds)
         else:
             self._was_unavailable(error)
 

@@ -2,8 +2,8 @@
 
 The state is written before a request leaves and after its answer was read. `sending` is a lease that whoever sends
 renews: while it runs, another notifier that got the event too lets go of it for a while. What is found in `sending`
-with the lease run out was cut short: it becomes `uncertain`, visibly, and is sent again. A replayed dead letter tries
-again what had `failed`.
+with the lease run out was cut short: it becomes `uncertain`, visibly, and is sent again. Before an event becomes a dead
+letter, what was not sent is `failed`, and what may have been stays `uncertain`; its replay tries both again.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from services.notifier.email import (
     MailThrottled,
     MailTransport,
     MailUnauthorized,
+    MailUnavailable,
     MailUncertain,
 )
 from services.notifier.store import Move
@@ -37,6 +38,7 @@ from shared.events import Event, LeadCreated
 from shared.ids import new_id
 from shared.metrics import CIRCUIT_OPEN, EMAIL_SECONDS, EMAILS
 from shared.problems import Problem
+from shared.topology import REDELIVERY_LIMIT
 from shared.worker import GiveUp, Hold, Retry
 
 HOLD_SECONDS = 300.0
@@ -46,6 +48,10 @@ LEASE_SECONDS = 10.0
 """How long a row in `sending` belongs to who wrote it. Short, since after a crash its e-mail waits for so long."""
 
 STAFF_MAILBOX = "staff"
+
+CUT_SHORT = "cut short while it was sent"
+REPEATED = "an earlier request may have been taken too: it may come twice"
+MAY_BE_SENT = "it may have been sent all the same, and a retry or a replay sends it again"
 
 log = structlog.get_logger()
 
@@ -69,9 +75,11 @@ class Delivery:
         composer: Composer,
         *,
         lease_seconds: float = LEASE_SECONDS,
+        hold_seconds: float = HOLD_SECONDS,
     ) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
+        self._hold_seconds = hold_seconds
         self._transport = transport
         self._circuit = circuit
         self._composer = composer
@@ -91,6 +99,16 @@ class Delivery:
         async with self._turns.setdefault(event.id, asyncio.Lock()):
             await self._deliver(event, lead)
 
+    async def give_up(self, event: Event, lead: LeadCreated, reason: str) -> None:
+        """Write down that no further attempt follows, until somebody replays the event. Raises `Hold`."""
+        async with self._turns.setdefault(event.id, asyncio.Lock()):
+            for email in await self._planned(event, lead):
+                if email.state in SETTLED or email.state is EmailState.FAILED:
+                    continue
+                await self._take_over(email)
+                may_be_sent = email.state is EmailState.UNCERTAIN
+                await self._move(email, EmailState.UNCERTAIN if may_be_sent else EmailState.FAILED, reason)
+
     async def _deliver(self, event: Event, lead: LeadCreated) -> None:
         emails = await self._planned(event, lead)
         unsettled = [email for email in emails if email.state not in SETTLED]
@@ -109,29 +127,51 @@ class Delivery:
 
     async def _send(self, email: Email, lead: LeadCreated) -> None:
         """Send one e-mail, waiting out a pause that has nothing to do with it."""
-        if email.state is EmailState.SENDING:
-            if abs(_age_seconds(email.updated_at)) < self._lease_seconds:  # ahead: the clock was set back
-                raise Hold(f"{email.kind} e-mail: another notifier has it in hand, or had when it was cut short")
-            await self._move(email, EmailState.UNCERTAIN, "cut short while it was sent")
+        was_sending = email.state is EmailState.SENDING
+        await self._take_over(email)
+        if was_sending and email.attempts >= REDELIVERY_LIMIT:
+            # It ends its notifier each time, which no bus can tell: the hold in between makes a new message of it.
+            raise GiveUp(f"{email.kind} e-mail: {CUT_SHORT}, at attempt {email.attempts}; {MAY_BE_SENT}")
+        # What may have been sent once does not become certainly unsent by a later refusal.
+        unsent = EmailState.UNCERTAIN if email.state is EmailState.UNCERTAIN else EmailState.PENDING
         while True:
             try:
                 accepted = await self._attempt(email, lead)
             except CircuitOpen as pause:
-                raise Hold(pause.reason) from pause
+                if email.state is not EmailState.SENDING:
+                    raise Hold(pause.reason) from pause
+                await self._move(email, unsent, pause.reason)
+                continue
             except (MailThrottled, MailUnauthorized) as error:
-                await self._move(email, EmailState.PENDING, error.reason)
+                await self._move(email, unsent, error.reason)
                 continue
             except MailError as error:
-                await self._failed(email, error)
+                await self._failed(email, error, unsent)
+            except Exception:
+                if email.state is EmailState.SENDING:
+                    await self._move(email, EmailState.UNCERTAIN, "a defect cut it short while it was sent")
+                raise
             else:
                 await self._sent(email, lead, accepted)
             return
 
+    async def _take_over(self, email: Email) -> None:
+        """What somebody was sending is theirs while the lease runs (`Hold`), and was cut short when it has run out."""
+        if email.state is not EmailState.SENDING:
+            return
+        if abs(_age_seconds(email.updated_at)) < self._lease_seconds:  # ahead: the clock was set back
+            raise Hold(f"{email.kind} e-mail: another notifier has it in hand, or had when it was cut short")
+        await self._move(email, EmailState.UNCERTAIN, CUT_SHORT)
+
     async def _attempt(self, email: Email, lead: LeadCreated) -> Accepted:
         message = self._composer.compose(email, lead)
         try:
-            async with self._circuit.attempt(HOLD_SECONDS):
-                await self._move(email, EmailState.SENDING)
+            async with self._circuit.attempt(self._hold_seconds):
+                again = REPEATED if email.state is EmailState.UNCERTAIN else None
+                await self._move(email, EmailState.SENDING, again)
+                self._circuit.check()
+                if again:
+                    log.warning("email sent again", kind=email.kind, email_id=email.id, reason=again)
                 return await self._send_leased(email, message)
         finally:
             CIRCUIT_OPEN.set(self._circuit.state is not CircuitState.CLOSED)
@@ -149,22 +189,25 @@ class Delivery:
     async def _renew(self, email: Email) -> None:
         """Failing to is no reason to cut short what is being sent: the step after it will see who was first."""
         try:
-            await self._moves.add(Move(email.id, EmailState.SENDING, email.attempts, EmailState.SENDING))
+            await self._moves.add(Move(email.id, EmailState.SENDING, email.attempts, EmailState.SENDING, email.reason))
         except Problem as problem:
             log.warning("lease not renewed", email_id=email.id, reason=problem.detail)
 
     async def _sent(self, email: Email, lead: LeadCreated, accepted: Accepted) -> None:
-        await self._move(email, EmailState.SENT, provider_message_id=accepted.message_id)
+        await self._move(email, EmailState.SENT, email.reason, provider_message_id=accepted.message_id)
         EMAIL_SECONDS.observe(_age_seconds(lead.created_at))
         log.info("email sent", kind=email.kind, email_id=email.id, lead_id=email.lead_id, attempt=email.attempts)
 
-    async def _failed(self, email: Email, error: MailError) -> None:
+    async def _failed(self, email: Email, error: MailError, unsent: EmailState) -> None:
         words = f"{email.kind} e-mail: {error.reason}"
         if isinstance(error, MailRejected):
             await self._move(email, EmailState.FAILED, error.reason)
             raise GiveUp(words) from error
-        uncertain = isinstance(error, MailUncertain)
-        await self._move(email, EmailState.UNCERTAIN if uncertain else EmailState.PENDING, error.reason)
+        await self._move(email, EmailState.UNCERTAIN if isinstance(error, MailUncertain) else unsent, error.reason)
+        if email.state is EmailState.UNCERTAIN:
+            words = f"{words.rstrip('.')}; {MAY_BE_SENT}"
+        if isinstance(error, MailUnavailable) and self._circuit.state is not CircuitState.CLOSED:
+            raise Hold(words) from error  # the provider is away, for all e-mails: this one was the probe
         raise Retry(words) from error
 
     async def _move(
@@ -175,15 +218,15 @@ class Delivery:
         *,
         provider_message_id: str | None = None,
     ) -> None:
-        """Write the step down. Raises `Retry` when another consumer has this e-mail in hand."""
+        """Write the step down. Raises `Hold` when another consumer has this e-mail in hand."""
         step = Move(email.id, email.state, email.attempts, state, reason, provider_message_id)
         with _held_while_database_is_away():
             moved = await self._moves.add(step)
         if not moved:
-            raise Retry(f"{email.kind} e-mail: another notifier has it in hand")
+            raise Hold(f"{email.kind} e-mail: another notifier has it in hand")
         email.attempts += step.is_attempt
-        email.state = state
-        if state is not EmailState.SENDING:
+        email.state, email.reason = state, reason
+        if state not in {EmailState.SENDING, step.seen_state}:
             EMAILS.labels(email.kind, state).inc()
 
 

@@ -26,6 +26,9 @@ SEND_PATH = "v3/mail/send"
 EMAIL_ID_ARG = "email_id"
 """The custom argument that carries our own id; SendGrid repeats it in every event about this e-mail."""
 
+AUTOMATIC: Mapping[str, str] = {"Auto-Submitted": "auto-generated"}
+"""Told to every mail program, so that an absence note or another machine does not answer it (RFC 3834, section 5)."""
+
 MAX_NAME_CHARACTERS = 100
 MAX_SUBJECT_CHARACTERS = 200
 
@@ -187,6 +190,8 @@ def payload(message: EmailMessage, sender: Sender) -> dict[str, Any]:
         request.reply_to = _named(mail.ReplyTo(), sender.reply_to, None)
     for key, value in {**message.custom_args, EMAIL_ID_ARG: message.id}.items():
         request.add_custom_arg(mail.CustomArg(key, value))
+    for name, value in AUTOMATIC.items():
+        request.add_header(mail.Header(name, value))
     for category in message.categories:
         request.add_category(mail.Category(category))
     request.tracking_settings = mail.TrackingSettings(

@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from services.notifier.email import (
+    AUTOMATIC,
     MAX_SUBJECT_CHARACTERS,
     Accepted,
     EmailMessage,
@@ -99,6 +100,8 @@ def _with_headers(message: EmailMessage, sender: Sender) -> MIMEMultipart:
     mime["Subject"] = _text("Subject", plain_line(message.subject, MAX_SUBJECT_CHARACTERS))
     mime["Date"] = format_datetime(_made_at(message.id))
     mime["Message-ID"] = f"<{message.id}@{sender.address.rpartition('@')[2]}>"
+    for name, value in AUTOMATIC.items():
+        mime[name] = value
     mime["X-Leads-Email-Id"] = message.id
     for key, value in message.custom_args.items():
         header = "X-Leads-" + _NOT_FOR_HEADER_NAMES.sub("-", key).title()

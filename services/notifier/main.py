@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from services.notifier.circuit import Circuit
 from services.notifier.compose import composer_of
-from services.notifier.consumer import subscriptions
+from services.notifier.consumer import given_up, subscriptions
 from services.notifier.delivery import Composer, Delivery
 from services.notifier.gauges import begin_queues, measure_emails, measure_queues
 from services.notifier.settings import MIGRATIONS, NotifierSettings
@@ -41,7 +41,7 @@ def create_app(settings: NotifierSettings) -> FastAPI:
     composer = Composer(composer_of(settings), settings.prospect_mails_per_day)
     delivery = Delivery(database, transport, circuit, composer)
     queue = topology.queue(NOTIFIER_QUEUE)
-    worker = Worker(bus, queue, subscriptions(delivery), concurrency=settings.concurrency)
+    worker = Worker(bus, queue, subscriptions(delivery), concurrency=settings.concurrency, given_up=given_up(delivery))
 
     places = local_places(notifier_db=settings.resolved_database_url, queue_db=settings.resolved_broker_url)
     queues, emails = partial(measure_queues, bus, topology), partial(measure_emails, database)

@@ -54,6 +54,11 @@ class Delivery(Protocol):
         """Whether an earlier consumer had it and went away without settling it."""
         ...
 
+    @property
+    def redeliveries(self) -> int:
+        """How often that happened since it was published, retried or replayed, as far as the bus counts it."""
+        ...
+
     async def ack(self) -> None:
         """The work is done: the bus may forget the message."""
         ...

@@ -244,7 +244,7 @@ async def test_what_a_killed_consumer_had_in_hand_comes_to_another(
     received = await settle_all(bus, work, 3)
     assert sorted(delivery.message.id for delivery in received) == sorted(held)
     assert all(delivery.redelivered for delivery in received)
-    assert {delivery.attempt for delivery in received} == {1}
+    assert {(delivery.attempt, delivery.redeliveries) for delivery in received} == {(1, 1)}
 
 
 async def test_leaving_returns_what_is_unsettled(bus: EventBus, work: Queue) -> None:
@@ -343,7 +343,7 @@ async def test_a_retry_comes_back_not_before_its_delay(bus: EventBus, work: Queu
         waited_seconds = time.monotonic() - started_at
         assert again.message == sent
         assert again.attempt == 2
-        assert not again.redelivered
+        assert (again.redelivered, again.redeliveries) == (False, 0)
         await again.ack()
         assert await is_quiet(deliveries)
     assert delay_seconds <= waited_seconds < delay_seconds + 2

@@ -63,9 +63,18 @@ class FakeDelivery:
 
     redelivered = False
 
-    def __init__(self, body: bytes, *, attempt: int = 1, unavailable: bool = False) -> None:
-        self.message = Message("event-1", "lead.created", body, correlation_id="asked-for-by-the-test")
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        attempt: int = 1,
+        redeliveries: int = 0,
+        routing_key: str = "lead.created",
+        unavailable: bool = False,
+    ) -> None:
+        self.message = Message("event-1", routing_key, body, correlation_id="asked-for-by-the-test")
         self.attempt = attempt
+        self.redeliveries = redeliveries
         self.settled: list[tuple[Any, ...]] = []
         self._unavailable = unavailable
 

@@ -8,11 +8,13 @@ It is steered by `behave(...)`, or from outside by `POST /_control {"behaviour":
 
 import argparse
 import asyncio
+import contextlib
 import json
 import secrets
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from email.utils import formatdate
 from enum import StrEnum
@@ -23,9 +25,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from tests.harness.sendgrid_rules import MAX_BODY_BYTES, Fault, error_body, faults, is_sandboxed, recipients
+from tests.harness.sendgrid_answers import REQUESTS_PER_WINDOW, answer_status, drop, judge, limits
+from tests.harness.sendgrid_rules import MAX_BODY_BYTES, is_sandboxed, recipients
 
-REQUESTS_PER_WINDOW = 10_000
 EMAIL_ID_ARG = "email_id"
 
 
@@ -43,6 +45,10 @@ class Behaviour(StrEnum):
     """Takes the mail, then closes the connection without an answer."""
     GARBAGE = "garbage"
     """Answers with what is not HTTP."""
+    SLOW_HEADERS = "slow_headers"
+    """Takes the mail, then answers byte by byte, `seconds` apart."""
+    ENDLESS_BODY = "endless_body"
+    """Takes the mail and says so, in an answer whose body never ends."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,10 @@ class SendGridStandIn:
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, log: Path | None = None) -> None:
         self.received: list[Received] = []
-        self.requests = 0
-        """All requests to `mail/send`, also those that were refused or dropped."""
+        self.requested_at: list[float] = []
+        """When each request to `mail/send` came, also those that were refused or dropped."""
+        self.look: Callable[[Mapping[str, str]], str | None] | None = None
+        """Shown the custom arguments of each request that is in order; may choose what becomes of it."""
         self.sandboxed = 0
         """Requests that were found in order and not sent: https://www.twilio.com/docs/sendgrid/for-developers/sending-email/sandbox-mode."""
         self.peers: set[object] = set()
@@ -80,6 +88,11 @@ class SendGridStandIn:
         self._runner: web.AppRunner | None = None
 
     @property
+    def requests(self) -> int:
+        """How many requests to `mail/send` there were."""
+        return len(self.requested_at)
+
+    @property
     def base_url(self) -> str:
         """What `SENDGRID_BASE_URL` should be."""
         return f"http://127.0.0.1:{self._port}"
@@ -90,7 +103,7 @@ class SendGridStandIn:
         return Counter(mail.email_id for mail in self.received if mail.email_id is not None)
 
     def behave(self, behaviour: str, *, times: int | None = None, seconds: float = 0.0) -> None:
-        """From now on, or for the next `times` requests. `seconds`: of `slow`, or until the reset of `429`."""
+        """From now on, or for the next `times` requests. `seconds`: of the slow ones, or until the reset of `429`."""
         if not behaviour.isdecimal():
             Behaviour(behaviour)
         self._behaviour, self._times_left, self._seconds = behaviour, times, seconds
@@ -144,12 +157,14 @@ class SendGridStandIn:
         )
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
-        self.requests += 1
+        self.requested_at.append(time.time())
         self.peers.add(request.get_extra_info("peername"))
         behaviour, seconds = self._next_behaviour()
         if behaviour == Behaviour.DROP_BEFORE:
-            return _drop(request)
-        refusal, document = await _judge(request)
+            return drop(request)
+        refusal, document = await judge(request)
+        if self.look is not None and refusal is None:
+            behaviour = self.look(document["custom_args"]) or behaviour
         misdeed = await self._misbehave(request, behaviour, seconds)
         if misdeed is not None:
             return misdeed
@@ -158,22 +173,45 @@ class SendGridStandIn:
         if is_sandboxed(document):
             self.sandboxed += 1
             return web.Response(status=HTTPStatus.OK)
-        mail = self._accept(document)
+        return await self._answer(request, self._accept(document), behaviour, seconds)
+
+    async def _answer(self, request: web.Request, mail: Received, behaviour: str, seconds: float) -> web.StreamResponse:
+        """Of a mail that is taken."""
         if behaviour == Behaviour.DROP_AFTER_ACCEPT:
-            return _drop(request)
-        return web.Response(
-            status=HTTPStatus.ACCEPTED,
-            headers={"X-Message-Id": mail.message_id, **_limits(REQUESTS_PER_WINDOW - 1, 60)},
-        )
+            return drop(request)
+        headers = {"X-Message-Id": mail.message_id, **limits(REQUESTS_PER_WINDOW - 1, 60)}
+        if behaviour == Behaviour.SLOW_HEADERS:
+            return await self._trickle(request, headers, seconds)
+        if behaviour == Behaviour.ENDLESS_BODY:
+            return await self._go_on_and_on(request, headers)
+        return web.Response(status=HTTPStatus.ACCEPTED, headers=headers)
+
+    async def _trickle(self, request: web.Request, headers: Mapping[str, str], seconds: float) -> web.StreamResponse:
+        lines = ["HTTP/1.1 202 Accepted", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        for byte in "\r\n".join(lines).encode():
+            if request.transport is None or self._stopping.is_set():
+                break
+            request.transport.write(bytes([byte]))
+            await asyncio.sleep(seconds)
+        return drop(request)
+
+    async def _go_on_and_on(self, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
+        response = web.StreamResponse(status=HTTPStatus.ACCEPTED, headers=headers)
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            while not self._stopping.is_set():
+                await response.write(b"and so on, ")
+                await asyncio.sleep(0.01)
+        return drop(request)
 
     async def _misbehave(self, request: web.Request, behaviour: str, seconds: float) -> web.StreamResponse | None:
         if behaviour.isdecimal():
-            return _answer_status(int(behaviour), seconds)
+            return answer_status(int(behaviour), seconds)
         if behaviour == Behaviour.GARBAGE:
-            return _drop(request, b"\x00\xffthis is not HTTP\r\n\r\n")
+            return drop(request, b"\x00\xffthis is not HTTP\r\n\r\n")
         if behaviour == Behaviour.HANG:
             await self._stopping.wait()
-            return _drop(request)
+            return drop(request)
         if behaviour == Behaviour.SLOW:
             await asyncio.sleep(seconds)
         return None
@@ -206,55 +244,6 @@ class SendGridStandIn:
             self.received = [Received(**json.loads(line)) for line in lines]
         # unbuffered: one write for each line, so that a kill leaves whole lines
         self._log = self._log_path.open("ab", buffering=0)
-
-
-async def _judge(request: web.Request) -> tuple[web.Response | None, dict[str, Any]]:
-    """What SendGrid would refuse this request with, and the document it carries."""
-    key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if not key.startswith("SG.") or len(key) <= len("SG.") or key.split() != [key]:
-        return _refuse(401, Fault("The provided authorization grant is invalid, expired, or revoked", None)), {}
-    if request.content_type != "application/json":
-        return _refuse(415, Fault("Content-Type should be application/json.", None)), {}
-    try:
-        document = json.loads(await request.read())
-    except web.HTTPRequestEntityTooLarge:
-        return _refuse(413, Fault("The JSON payload you have included in your request is too large.", None)), {}
-    except ValueError:
-        return _refuse(400, Fault("Bad Request", None)), {}
-    found = faults(document)
-    return (_refuse(400, *found), {}) if found else (None, document)
-
-
-def _refuse(status: int, *found: Fault) -> web.Response:
-    return web.Response(status=status, body=error_body(*found), content_type="application/json")
-
-
-def _answer_status(status: int, reset_in_seconds: float) -> web.Response:
-    said = {
-        401: "The provided authorization grant is invalid, expired, or revoked",
-        403: "The from address does not match a verified Sender Identity.",
-        429: "too many requests",
-    }
-    response = _refuse(status, Fault(said.get(status, HTTPStatus(status).phrase), None))
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        response.headers.update(_limits(0, reset_in_seconds))
-    return response
-
-
-def _limits(remaining: int, reset_in_seconds: float) -> dict[str, str]:
-    return {
-        "X-RateLimit-Limit": str(REQUESTS_PER_WINDOW),
-        "X-RateLimit-Remaining": str(remaining),
-        "X-RateLimit-Reset": str(round(time.time() + reset_in_seconds)),
-    }
-
-
-def _drop(request: web.Request, last_words: bytes = b"") -> web.StreamResponse:
-    """Close the connection under the handler: the response it returns reaches nobody."""
-    if request.transport is not None:
-        request.transport.write(last_words)
-        request.transport.close()
-    return web.Response()
 
 
 async def _serve(host: str, port: int, log: Path | None) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -90,6 +91,7 @@ async def test_an_accepted_email_arrives_as_it_was_written(sendgrid, transport):
         "content": [{"type": "text/plain", "value": "Hello"}, {"type": "text/html", "value": "<p>Hello</p>"}],
         "custom_args": {"lead_id": message.custom_args["lead_id"], "email_id": message.id},
         "categories": ["prospect"],
+        "headers": {"Auto-Submitted": "auto-generated"},
         "tracking_settings": {
             "click_tracking": {"enable": False, "enable_text": False},
             "open_tracking": {"enable": False},
@@ -201,11 +203,37 @@ async def test_a_connection_that_does_not_come_up_is_unavailable_and_does_not_ha
             one.close()
 
 
+async def test_a_202_is_an_answer_though_its_body_never_ends(sendgrid, transport):
+    sendgrid.behave("endless_body")
+    async with asyncio.timeout(1):
+        accepted = await transport.send(a_message())
+    assert accepted == Accepted(sendgrid.received[0].message_id)
+    sendgrid.behave("accept")
+    await transport.send(a_message())
+
+
+@pytest.mark.parametrize("ahead_seconds", [-86_400, 3_600])
+async def test_a_throttle_lasts_until_their_reset_whatever_our_own_clock_says(raw_server, connect, ahead_seconds):
+    their_now = time.time() + ahead_seconds
+    told = f"Date: {formatdate(their_now, usegmt=True)}\r\nX-RateLimit-Reset: {round(their_now) + 30}\r\n"
+
+    async def throttle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 429 Too Many Requests\r\n{told}Content-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+
+    transport = connect(await raw_server(throttle))
+    with pytest.raises(MailThrottled) as caught:
+        await transport.send(a_message())
+    assert 29 <= caught.value.retry_after_seconds <= 31
+
+
 @pytest.mark.parametrize(
-    ("behaviour", "accepted"), [("hang", 0), ("drop_before", 0), ("drop_after_accept", 1), ("garbage", 0)]
+    ("behaviour", "accepted"),
+    [("hang", 0), ("drop_before", 0), ("drop_after_accept", 1), ("garbage", 0), ("slow_headers", 1)],
 )
 async def test_a_request_that_was_sent_and_not_answered_is_uncertain(sendgrid, transport, behaviour, accepted):
-    sendgrid.behave(behaviour)
+    sendgrid.behave(behaviour, seconds=0.1)
     began = time.monotonic()
     with pytest.raises(MailUncertain):
         await transport.send(a_message())

@@ -86,10 +86,10 @@ def test_rejections_never_open_it(circuit):
     assert circuit.state is CircuitState.CLOSED
 
 
-def test_one_refused_key_opens_it_for_a_minute_and_the_log_names_the_setting(circuit):
+def test_one_refused_key_opens_it_for_half_a_minute_and_the_log_names_the_setting(circuit):
     with capture_logs() as lines:
         fail(circuit, 10, MailUnauthorized("SendGrid answered 401. Check SENDGRID_API_KEY."))
-    assert circuit.open_for_seconds == 60
+    assert circuit.open_for_seconds == 30
     assert [line["event"] for line in lines] == ["circuit opened"]
     assert "SENDGRID_API_KEY" in lines[0]["reason"]
 
@@ -124,7 +124,7 @@ async def test_a_rejected_probe_closes_it_because_the_provider_answered(circuit,
     assert circuit.state is CircuitState.CLOSED
 
 
-async def test_pauses_double_up_to_a_minute_and_start_again_after_a_success(circuit, clock):
+async def test_pauses_double_up_to_half_a_minute_and_start_again_after_a_success(circuit, clock):
     fail(circuit, 5)
     pauses = [circuit.open_for_seconds]
     for _ in range(5):
@@ -132,8 +132,8 @@ async def test_pauses_double_up_to_a_minute_and_start_again_after_a_success(circ
         await circuit.wait(0)
         fail(circuit, 1)
         pauses.append(circuit.open_for_seconds)
-    assert pauses == [5, 10, 20, 40, 60, 60]
-    clock.pass_(60)
+    assert pauses == [5, 10, 20, 30, 30, 30]
+    clock.pass_(30)
     await circuit.wait(0)
     circuit.succeeded()
     fail(circuit, 5)

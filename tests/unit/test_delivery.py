@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -10,12 +11,13 @@ from sqlmodel import col
 
 from services.notifier.circuit import Circuit
 from services.notifier.compose import composer_of
-from services.notifier.delivery import Composer, Delivery
-from services.notifier.email import Accepted, MailRejected, MailUnavailable, MailUncertain
+from services.notifier.delivery import REPEATED, Composer, Delivery
+from services.notifier.email import Accepted, MailRejected, MailThrottled, MailUnavailable, MailUncertain
 from services.notifier.settings import MIGRATIONS, NotifierSettings
 from services.notifier.tables import Email, EmailKind, EmailState
 from shared.database import Database
 from shared.problems import Problem, ProblemType
+from shared.topology import REDELIVERY_LIMIT
 from shared.worker import GiveUp, Hold, Retry
 from tests.harness.events import event, lead_created
 
@@ -55,7 +57,9 @@ class House:
     def notifier(self) -> Delivery:
         """As after a restart."""
         composer = Composer(composer_of(NotifierSettings(staff_email="staff@example.com")), prospect_mails_per_day=2)
-        return Delivery(self.database, self.transport, self.circuit, composer, lease_seconds=LEASE_SECONDS)
+        return Delivery(
+            self.database, self.transport, self.circuit, composer, lease_seconds=LEASE_SECONDS, hold_seconds=0.5
+        )
 
     async def deliver(self, created=None) -> None:
         created = created or event()
@@ -67,8 +71,13 @@ class House:
         found = await self.database.read(lambda session: session.execute(every).scalars().all())
         return {email.kind: (email.state, email.attempts) for email in found}
 
-    async def found_in_sending(self) -> None:
-        await self.database.write(lambda session: session.execute(update(Email).values(state=EmailState.SENDING)))
+    async def reasons(self) -> dict[str, str | None]:
+        found = await self.database.read(lambda session: session.execute(select(Email)).scalars().all())
+        return {email.kind: email.reason for email in found}
+
+    async def found_in_sending(self, **values) -> None:
+        change = update(Email).values(state=EmailState.SENDING, **values)
+        await self.database.write(lambda session: session.execute(change))
 
 
 @pytest.fixture
@@ -126,9 +135,12 @@ async def test_the_state_is_written_before_the_request_leaves(house):
 async def test_an_email_that_was_cut_short_is_uncertain_and_is_sent_again(house):
     created = event()
     house.transport.seconds = 60
-    with suppress(TimeoutError):
-        await asyncio.wait_for(house.deliver(created), 0.1)
-    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENDING, 1))
+    cut_short = asyncio.create_task(house.deliver(created))
+    while await house.emails() != dict.fromkeys(EmailKind, (EmailState.SENDING, 1)):
+        await asyncio.sleep(0.005)
+    cut_short.cancel()
+    with suppress(asyncio.CancelledError):
+        await cut_short
     house.transport.seconds = 0
     house.delivery = house.notifier()
     with pytest.raises(Hold, match="another notifier"):
@@ -167,6 +179,7 @@ async def test_an_answer_that_was_not_read_is_uncertain_until_the_next_attempt(h
     assert await house.emails() == {"prospect": (EmailState.SENT, 1), "staff": (EmailState.UNCERTAIN, 1)}
     await house.deliver(created)
     assert await house.emails() == {"prospect": (EmailState.SENT, 1), "staff": (EmailState.SENT, 2)}
+    assert await house.reasons() == {"prospect": None, "staff": REPEATED}, "the doubt stays written down"
 
 
 async def test_a_rejected_email_is_given_up_and_the_other_is_sent_all_the_same(house):
@@ -177,6 +190,90 @@ async def test_a_rejected_email_is_given_up_and_the_other_is_sent_all_the_same(h
     assert await house.emails() == {"prospect": (EmailState.FAILED, 1), "staff": (EmailState.SENT, 1)}
     await house.deliver(created)
     assert house.transport.sent == ["staff", "prospect"], "a replay sends what had failed, and only that"
+
+
+async def test_before_its_event_is_a_dead_letter_what_was_not_sent_failed_and_what_may_have_been_is_uncertain(house):
+    created = event()
+    house.transport.failures = {"prospect": [MailUnavailable("away")], "staff": [MailUncertain("no answer")]}
+    with pytest.raises(Retry, match="staff e-mail: no answer; it may have been sent"):
+        await house.deliver(created)
+    await house.delivery.give_up(created, created.payload(), "away (after 6 attempts)")
+    assert await house.emails() == {"prospect": (EmailState.FAILED, 1), "staff": (EmailState.UNCERTAIN, 1)}
+    assert await house.reasons() == dict.fromkeys(EmailKind, "away (after 6 attempts)")
+    await house.deliver(created)
+    assert sorted(house.transport.sent) == [EmailKind.PROSPECT, EmailKind.STAFF], "a replay tries both again"
+    await house.delivery.give_up(created, created.payload(), "a copy of it died")
+    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENT, 2))
+
+
+async def test_an_event_given_up_before_anybody_had_planned_its_emails_has_them_all_the_same(house):
+    created = event()
+    await house.delivery.give_up(created, created.payload(), "its consumer went away each time")
+    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.FAILED, 0))
+
+
+async def test_what_another_notifier_is_sending_is_not_given_up_behind_its_back(house):
+    created = event()
+    house.transport.seconds = 0.1
+    sending = asyncio.create_task(house.deliver(created))
+    await house.transport.sending.wait()
+    with pytest.raises(Hold, match="another notifier"):
+        await house.notifier().give_up(created, created.payload(), "died")
+    await sending
+    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENT, 1))
+
+
+@pytest.mark.parametrize("later", [MailUnavailable("away"), MailThrottled("slowly", retry_after_seconds=60)])
+async def test_what_may_have_been_sent_stays_uncertain_however_later_attempts_are_refused(house, later):
+    created = event()
+    house.transport.failures["staff"] = [MailUncertain("no answer"), later]
+    for _ in range(2):
+        with pytest.raises((Retry, Hold)):
+            await house.deliver(created)
+    assert (await house.emails())["staff"] == (EmailState.UNCERTAIN, 2)
+
+
+async def test_a_defect_while_sending_is_uncertain_at_once(house):
+    house.transport.failures["staff"] = [ZeroDivisionError()]
+    with pytest.raises(ZeroDivisionError):
+        await house.deliver()
+    assert (await house.emails())["staff"] == (EmailState.UNCERTAIN, 1)
+
+
+async def test_an_email_that_ends_its_notifier_each_time_is_given_up_in_the_end(house):
+    created = event()
+    await house.delivery._planned(created, created.payload())
+    await house.found_in_sending(attempts=REDELIVERY_LIMIT, updated_at=datetime.now(UTC) - timedelta(minutes=1))
+    with pytest.raises(GiveUp, match=f"cut short while it was sent, at attempt {REDELIVERY_LIMIT}"):
+        await house.deliver(created)
+    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.UNCERTAIN, REDELIVERY_LIMIT))
+
+
+async def test_an_outage_costs_no_attempt_once_the_circuit_is_open(house):
+    created = event()
+    house.transport.failures["staff"] = [MailUnavailable("away")] * 6
+    for _ in range(4):
+        with pytest.raises(Retry, match="away"):
+            await house.deliver(created)
+    for _ in range(2):
+        house.circuit._open_until = 0.0  # the next one is the probe
+        with pytest.raises(Hold, match="away"):
+            await house.deliver(created)
+
+
+async def test_nothing_leaves_once_the_circuit_opened_though_its_turn_had_come(house):
+    """Between the turn and the request stands the row, and the disk it is written to."""
+    add = house.delivery._moves.add
+
+    async def throttled_meanwhile(step):
+        house.circuit.failed(MailThrottled("slowly", retry_after_seconds=60))
+        return await add(step)
+
+    house.delivery._moves = SimpleNamespace(add=throttled_meanwhile)
+    with pytest.raises(Hold, match="slowly"):
+        await house.deliver()
+    assert house.transport.sent == []
+    assert {state for state, _ in (await house.emails()).values()} == {EmailState.PENDING}
 
 
 async def test_what_can_still_be_mended_decides_over_what_cannot(house):

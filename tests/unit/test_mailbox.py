@@ -60,6 +60,7 @@ async def test_an_email_is_a_file_that_a_mail_program_reads(folder, transport):
     assert str(mime["Reply-To"]) == "office@example.com"
     assert mime["Subject"] == "Thank you"
     assert mime["Message-ID"] == f"<{message.id}@example.com>"
+    assert mime["Auto-Submitted"] == "auto-generated"
     assert (mime["X-Leads-Email-Id"], mime["X-Leads-Lead-Id"], mime["X-Leads-Event-Id"]) == (message.id, "l-1", "e-1")
     assert abs(datetime.now(UTC) - mime["Date"].datetime).total_seconds() < 5
     assert mime.get_content_type() == "multipart/alternative"

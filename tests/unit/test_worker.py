@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from shared import worker
 from shared.bus.protocol import BusUnavailable
 from shared.events import LeadCreated
-from shared.topology import Queue
-from shared.worker import GiveUp, Hold, Retry, Worker
+from shared.topology import DELIVERY_LIMIT, REDELIVERY_LIMIT, Queue
+from shared.worker import MAX_EVENT_BYTES, GiveUp, Hold, Retry, Worker
 from tests.harness.events import event
 from tests.harness.fake_bus import FakeBus, FakeDelivery
 
@@ -104,12 +104,52 @@ def without(field: str) -> bytes:
         (GOOD.replace(b'"1.0"', b'"2.0"'), "cannot be read: specversion"),
         (without("first_name"), "cannot be read: first_name"),
         (without("sha256"), "cannot be read: resume.sha256"),
-        (GOOD.replace(b'"lead.created"', b'"lead.vanished"'), "nobody here handles 'lead.created'"),
+        (GOOD.replace(b'"lead.created"', b'"lead.vanished"'), "sent as 'lead.created', and its type is not known here"),
+        (
+            GOOD.replace(b"created:1", b"created:2"),
+            "sent as 'lead.created', and its version (dataschema) is not known here",
+        ),
+        (GOOD + b" " * MAX_EVENT_BYTES, f"too large for an event: {len(GOOD) + MAX_EVENT_BYTES} bytes, at most 262144"),
     ],
 )
 async def test_what_cannot_be_read_is_a_dead_letter_that_names_the_place_and_repeats_no_content(body, reason):
     delivery = await handled(FakeDelivery(body))
     assert delivery.settled == [("dead", reason)]
+
+
+async def test_a_message_sent_as_another_type_than_its_body_tells_is_a_dead_letter():
+    delivery = await handled(FakeDelivery(GOOD, routing_key="lead.withdrawn"))
+    assert delivery.settled == [("dead", "sent as 'lead.withdrawn', and its body is of another type")]
+
+
+async def test_what_loses_its_consumer_too_often_is_set_aside_by_us_before_the_broker_does_it_behind_our_back():
+    assert REDELIVERY_LIMIT < DELIVERY_LIMIT
+    assert (await handled(FakeDelivery(GOOD, redeliveries=REDELIVERY_LIMIT - 1))).settled == [("ack",)]
+    delivery = await handled(FakeDelivery(GOOD, redeliveries=REDELIVERY_LIMIT))
+    assert delivery.settled == [("dead", f"its consumer went away with it in hand, {REDELIVERY_LIMIT} times")]
+
+
+@pytest.mark.parametrize(
+    ("raised", "settled"),
+    [
+        (None, ("dead", "no such mailbox")),
+        (ZeroDivisionError(), ("dead", "no such mailbox")),
+        (Hold("the database is away"), ("retry", 10.0, "the database is away", False)),
+    ],
+)
+async def test_whoever_keeps_rows_is_told_before_the_message_is_set_aside(raised, settled):
+    bus, delivery, told = FakeBus(), FakeDelivery(GOOD), []
+
+    async def given_up(given_event, data, reason) -> None:
+        told.append((given_event.type, data.first_name, reason, list(delivery.settled)))
+        if raised:
+            raise raised
+
+    handlers = {LeadCreated: raising(GiveUp("no such mailbox"))}
+    house = Worker(bus, QUEUE, handlers, concurrency=1, given_up={LeadCreated: given_up})
+    await work(house, bus, delivery)
+    assert told == [("lead.created", "Ann", "no such mailbox", [])]
+    assert delivery.settled == [settled]
 
 
 async def test_an_event_that_nobody_here_subscribed_to_is_a_dead_letter():

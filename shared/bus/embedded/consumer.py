@@ -53,7 +53,11 @@ class EmbeddedDelivery:
 
     @property
     def redelivered(self) -> bool:
-        return self.claim.deliveries > 1
+        return self.redeliveries > 0
+
+    @property
+    def redeliveries(self) -> int:
+        return self.claim.deliveries - 1
 
     async def ack(self) -> None:
         """Return once the message is gone for good. Raises `BusUnavailable`: then it will be delivered again."""

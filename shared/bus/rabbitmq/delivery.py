@@ -8,7 +8,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from shared.bus.protocol import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import clear_errors
-from shared.bus.rabbitmq.messages import attempt, buried, decode, waiting, was_delivered_before
+from shared.bus.rabbitmq.messages import attempt, buried, decode, redeliveries, waiting
 from shared.bus.rabbitmq.publisher import Letter, Publisher
 from shared.repeats import Repeats
 from shared.topology import Queue
@@ -48,7 +48,8 @@ class RabbitDelivery:
         self._log = structlog.get_logger(__name__).bind(queue=queue.name, message_id=incoming.message_id)
         self.message: Message = decode(incoming)
         self.attempt: int = attempt(incoming)
-        self.redelivered: bool = was_delivered_before(incoming)
+        self.redeliveries: int = redeliveries(incoming)
+        self.redelivered: bool = bool(incoming.redelivered) or self.redeliveries > 0
 
     async def ack(self) -> None:
         """Never raises for a lost broker: it delivers again."""

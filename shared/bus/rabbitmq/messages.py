@@ -64,9 +64,10 @@ def attempt(incoming: AbstractIncomingMessage) -> int:
     return value if isinstance(value, int) and value > 0 else 1
 
 
-def was_delivered_before(incoming: AbstractIncomingMessage) -> bool:
-    """Whether a consumer had it and gave no answer."""
-    return bool(incoming.redelivered) or any(incoming.headers.get(counter) for counter in _COUNTERS)
+def redeliveries(incoming: AbstractIncomingMessage) -> int:
+    """How often a consumer had it and gave no answer."""
+    counted = [incoming.headers.get(counter) for counter in _COUNTERS]
+    return max((count for count in counted if isinstance(count, int)), default=0)
 
 
 def waiting(message: Message, *, attempt: int, reason: str) -> aio_pika.Message:
