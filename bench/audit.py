@@ -43,7 +43,7 @@ def make(folder: Path, leads: int) -> None:
     """A data folder with so many whole leads."""
     asyncio.run(first_start(CliSettings(data_dir=folder)))
     resumes = folder / "resumes"
-    resumes.mkdir()
+    resumes.mkdir(exist_ok=True)
     with _open(folder / "leads.db") as api, _open(folder / "notifier.db") as notifier:
         for begin in range(0, leads, AT_ONCE):
             made = [_Made(new_id(), new_id(), new_id()) for _ in range(min(AT_ONCE, leads - begin))]

@@ -31,7 +31,7 @@ from services.cli.backup.manifest import (
 from services.cli.backup.places import BackupFailed, Places, told
 from services.cli.turn import locked, open_lock
 from services.storage.folder import open_private, sync_folder
-from shared.sqlite import open_for_reading
+from shared.sqlite import TELLING, open_for_reading
 from shared.version import VERSION
 
 LOCK = ".lock"
@@ -88,10 +88,10 @@ def _fill(partial: Path, places: Places, earlier: Path | None, now: datetime) ->
     leads_db, notifier_db = partial / LEADS_DB, partial / NOTIFIER_DB
     _copy_database(places.leads_db, leads_db)
     _copy_database(places.notifier_db, notifier_db)
-    with told(places.leads_db):
-        _finish(leads_db)
+    _finish(places.leads_db, leads_db)
+    _finish(places.notifier_db, notifier_db)
     with told(places.notifier_db):
-        _finish(notifier_db, drop_emails_without=leads_db)
+        _drop_emails_of_the_meantime(notifier_db, leads_db, now)
     databases_bytes = leads_db.stat().st_size + notifier_db.stat().st_size
     taken = Taken(partial, leads=count_leads(leads_db), databases_bytes=databases_bytes)
     _keep_resumes(taken, places.resumes, earlier)
@@ -123,17 +123,23 @@ def _copy_database(source: Path, target: Path) -> None:
         live.backup(copied)
 
 
-def _finish(copied: Path, *, drop_emails_without: Path | None = None) -> None:
-    """One file that is sound. E-mails of leads that came between the two copies are not in it: their leads are not."""
-    with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
+def _finish(source: Path, copied: Path) -> None:
+    """One file, and sound."""
+    with told(source), closing(sqlite3.connect(copied)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("PRAGMA synchronous = OFF")
-        if drop_emails_without is not None:
-            connection.execute("ATTACH ? AS api", (str(drop_emails_without),))
-            connection.execute("DELETE FROM emails WHERE lead_id NOT IN (SELECT id FROM api.leads)")
-        damage = str(connection.execute("PRAGMA main.quick_check(1)").fetchone()[0])
-    if damage != "ok":
-        raise sqlite3.DatabaseError(damage)
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise BackupFailed(f"{source} {TELLING[sqlite3.SQLITE_CORRUPT]}")
+
+
+def _drop_emails_of_the_meantime(notifier_db: Path, leads_db: Path, began_at: datetime) -> None:
+    """Their leads came between the two copies, and are not in this backup. An older one shows that a lead is lost."""
+    with closing(sqlite3.connect(notifier_db)) as connection:
+        connection.execute("ATTACH ? AS api", (str(leads_db),))
+        with connection:
+            connection.execute(
+                "DELETE FROM emails WHERE created_at >= ? AND lead_id NOT IN (SELECT id FROM api.leads)",
+                (f"{began_at:%Y-%m-%d %H:%M:%S.%f}",),
+            )
 
 
 def _keep_resumes(taken: Taken, source: Path, earlier: Path | None) -> None:
