@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from shared.topology import NOTIFIER_QUEUE
 from tests.chaos.checker import Attempt
 from tests.chaos.storm import Storm
 from tests.harness import kept
@@ -18,7 +19,7 @@ from tests.harness.deployment import ROOMS, Deployment
 from tests.harness.invariants import blob_hash, until
 from tests.harness.sizes import AT_SCALE, EMBEDDED, House, at_scale, with_sendgrid
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 BEFORE, AFTER = 150, 100
 """Leads that are answered before the backup begins, and after it is done."""
@@ -27,6 +28,7 @@ SLOW_SECONDS = 0.4
 """What SendGrid takes for an e-mail, so that many are on their way when the backup is taken."""
 
 FOR_EVER = 10**9
+DRAIN_SECONDS = 90.0
 
 
 @asynccontextmanager
@@ -60,7 +62,7 @@ async def test_a_restored_backup_has_every_lead_and_doubles_no_email_unannounced
         assert announced
         house.sendgrid.behave("accept")
         await house.deployment.start()
-        await until(lambda: all_sent(house.deployment))
+        await until(lambda: all_sent(house.deployment), seconds=DRAIN_SECONDS)
 
         check_leads(house.deployment, promised)
         check_mails(house, announced)
@@ -74,9 +76,8 @@ def everything_is_lost(house: House, request) -> None:
     shutil.rmtree(house.deployment.data)
     broker = house.deployment.environment.get("LEADS_BROKER_URL")
     if broker is not None:
-        node, vhost = request.getfixturevalue("rabbit_node"), urlsplit(broker).path.removeprefix("/")
-        node.delete_vhost(vhost)
-        node.add_vhost(vhost)
+        vhost = urlsplit(broker).path.removeprefix("/")
+        request.getfixturevalue("rabbit_node").delete_queue(vhost, NOTIFIER_QUEUE)
 
 
 def uncertain(deployment: Deployment, backup: str) -> set[tuple[str, str]]:

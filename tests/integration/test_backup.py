@@ -177,6 +177,24 @@ def test_nothing_that_is_there_is_overwritten(site: Site, capsys, file: str):
     assert {path for path in everything(site.empty) if path.is_file()} == {there, site.empty / ".init.lock"}
 
 
+def test_each_room_may_have_a_volume_of_its_own(site: Site, tmp_path: Path, monkeypatch):
+    """As in docker-compose.yml, where a volume is there before the restore is."""
+    site.backup()
+    volumes = tmp_path / "volumes"
+    for room in ("api", "storage", "notifier", "ops"):
+        (volumes / room).mkdir(parents=True)
+    (volumes / "storage" / "resumes" / ".incoming").mkdir(parents=True)
+    monkeypatch.setenv("LEADS_DATABASE_URL", f"sqlite:///{volumes}/api/leads.db")
+    monkeypatch.setenv("LEADS_NOTIFIER_DATABASE_URL", f"sqlite:///{volumes}/notifier/notifier.db")
+    monkeypatch.setenv("LEADS_BLOB_URL", f"file://{volumes}/storage/resumes")
+    site.use(volumes / "ops")
+    (backup,) = backups_in(site.backups)
+    assert (run_restore(backup), run_backup(site.backups, None)) == (0, 0)
+    assert blobs(volumes / "storage") == blobs(site.data)
+    assert {path.name for path in volumes.glob("*/*")} == {"leads.db", "notifier.db", "resumes", ".init.lock"}
+    assert dump(volumes / "api" / "leads.db") == dump(site.data / "leads.db")
+
+
 def test_nothing_is_restored_while_a_room_runs(site: Site, capsys):
     site.backup()
     site.use(site.empty)

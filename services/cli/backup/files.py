@@ -63,18 +63,22 @@ def is_whole(resume: Resume, file: Path) -> bool:
     return False
 
 
-def sync_all(folder: Path) -> None:
-    """Everything that was written to the file system of `folder` is on the disk. Raises `OSError`.
+def sync_all(*folders: Path) -> None:
+    """All that was written to the file systems of these folders is on the disk. Raises `OSError`.
 
     One call for all files: an fsync for each of a hundred thousand takes minutes (syncfs(2): as fsync of every file).
     """
     if sys.platform != "linux":
         os.sync()
         return
+    for folder in {folder.stat().st_dev: folder for folder in folders}.values():
+        _sync_file_system(folder)
+
+
+def _sync_file_system(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(descriptor):
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(folder))
     finally:

@@ -74,8 +74,7 @@ async def _put_back(restored: Restored, places: Places, notifier: NotifierSettin
     prepare_folder(places.resumes)
     with told(places.resumes):
         _put_resumes(restored, places.resumes, backup)
-    for folder in {places.resumes, staged_leads.parent, staged_notifier.parent}:
-        sync_all(folder)
+    sync_all(places.resumes, staged_leads.parent, staged_notifier.parent)
     _give_name(staged_notifier, places.notifier_db)
     _give_name(staged_leads, places.leads_db)
     for staged in (staged_notifier, staged_leads):

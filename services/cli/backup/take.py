@@ -108,7 +108,9 @@ def _fill(partial: Path, places: Places, earlier: Path | None, now: datetime) ->
     )
     with os.fdopen(open_private(str(partial / MANIFEST), os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
         file.write(manifest.model_dump_json(indent=2) + "\n")
-    sync_all(partial)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(partial)
     return taken
 
 
