@@ -223,6 +223,8 @@ def test_a_backup_that_was_killed_is_none_and_the_next_one_clears_it_away(made: 
     assert site.restore(partial) == EXIT_FAILED
     assert "is no whole backup" in the_line(capsys)
     assert site.backup() == 0
+    assert site.restore(site.backups) == EXIT_FAILED
+    assert f"did you mean {backups_in(site.backups)[0]}?" in the_line(capsys)
     assert not partial.exists()
     assert len(blobs(backups_in(site.backups)[0])) == LEADS + MANY
 
@@ -272,15 +274,20 @@ def test_a_damaged_database_makes_no_backup_and_drops_none(site: Site, capsys):
     assert list(site.backups.glob("*.partial")) == []
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(site: Site, capsys):
+@pytest.mark.parametrize("free_kib", [64, 4096], ids=["at the database", "at the resumes"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(site: Site, capsys, free_kib: int):
     with (site.data / "resumes" / next(iter(blobs(site.data)))).open("r+b") as file:
-        file.truncate(2 * SIZE_MIB * 1024 * 1024)
+        file.truncate(SIZE_MIB * 1024 * 1024)
     with tiny_disks([site.backups]) as trouble:
         if trouble:
             pytest.skip(trouble)
+        filler = site.backups / "filler"
+        filler.write_bytes(bytes(SIZE_MIB * 1024 * 1024 - free_kib * 1024))
         assert site.backup() == EXIT_FAILED
-        assert "No space left on device" in the_line(capsys)
-        assert [path.name for path in site.backups.iterdir()] == [".lock"]
+        line = the_line(capsys)
+        assert f"leads: {site.backups}" in line
+        assert "No space left on device" in line
+        assert {path.name for path in site.backups.iterdir()} == {".lock", "filler"}
 
 
 def dump(database: Path) -> list[str]:

@@ -44,7 +44,8 @@ def _run(work: Callable[[Places, ApiSettings, NotifierSettings], Sequence[str]])
         sys.stderr.write(f"leads: {error}\n")
         return EXIT_FAILED
     except Problem as problem:  # the words are for callers of the api: what the database said stands behind it
-        sys.stderr.write(f"leads: {problem.__cause__ or problem.detail}\n")
+        cause = problem.__cause__
+        sys.stderr.write(f"leads: {getattr(cause, 'orig', None) or cause or problem.detail}\n")
         return EXIT_FAILED
     for fault in faults:
         sys.stderr.write(f"leads: {fault}\n")
@@ -60,7 +61,7 @@ def _backup(places: Places, folder: Path, keep: int | None) -> Sequence[str]:
         f"{_mib(taken.new_bytes)} new), databases of {_mib(taken.databases_bytes)}, in {seconds:.1f} s: {taken.folder}"
     )
     if keep is not None and not taken.faults:  # an older one may have what this one has not
-        dropped = drop_older(folder, keep)
+        dropped = drop_older(taken.folder, keep)
         print(f"{dropped} older dropped.")
     return taken.faults
 

@@ -112,7 +112,8 @@ def _read(backup: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json((backup / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise BackupFailed(f"{backup} is no whole backup: there is no {MANIFEST} in it") from None
+        hint = next((f" (did you mean {one}?)" for one in _backups_or_none(backup)), "")
+        raise BackupFailed(f"{backup} is no whole backup: there is no {MANIFEST} in it{hint}") from None
     except OSError as error:
         raise BackupFailed(f"{backup / MANIFEST}: {error.strerror}") from None
     except ValidationError:
@@ -120,6 +121,13 @@ def _read(backup: Path) -> Manifest:
     if manifest.format > FORMAT:
         raise BackupFailed(f"{backup} was made by Leads {manifest.leads_version}: restore it with that version")
     return manifest
+
+
+def _backups_or_none(folder: Path) -> list[Path]:
+    try:
+        return backups_in(folder)
+    except OSError:
+        return []
 
 
 def _sha256(file: Path) -> str:

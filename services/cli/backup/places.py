@@ -47,7 +47,7 @@ def told(where: object) -> Iterator[None]:
     except CannotStart as error:  # its words name the file already
         raise BackupFailed(str(error)) from error
     except OSError as error:
-        raise BackupFailed(f"{error.filename or where}: {error.strerror}") from error
+        raise BackupFailed(f"{error.filename2 or error.filename or where}: {error.strerror}") from error
 
 
 def _database(setting: str, url: str) -> Path:

@@ -5,6 +5,7 @@ leads in that copy. A resume is stored before its lead and never changes, so eac
 Nothing has its name, and there is no manifest, before all of it is on the disk.
 """
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -31,7 +32,7 @@ from services.cli.backup.manifest import (
 from services.cli.backup.places import BackupFailed, Places, told
 from services.cli.turn import locked, open_lock
 from services.storage.folder import open_private, sync_folder
-from shared.sqlite import TELLING, open_for_reading
+from shared.sqlite import TELLING, open_for_reading, primary_code
 from shared.version import VERSION
 
 LOCK = ".lock"
@@ -74,10 +75,11 @@ def take(places: Places, folder: Path) -> Taken:
     return taken
 
 
-def drop_older(folder: Path, keep: int) -> int:
-    """Drop all backups in `folder` but the newest `keep`; how many went. Raises `BackupFailed`."""
+def drop_older(latest: Path, keep: int) -> int:
+    """Drop all backups beside `latest` but the newest `keep`; how many went. Raises `BackupFailed`."""
+    folder = latest.parent
     with _alone(folder), told(folder):
-        old = backups_in(folder)[keep:]
+        old = [backup for backup in backups_in(folder)[keep:] if backup != latest]  # the clock may have been set back
         for backup in old:
             backup.rename(f"{backup}{PARTIAL}")  # one that is cut short while it goes is none either
         _clear(folder)
@@ -122,7 +124,12 @@ def _copy_database(source: Path, target: Path) -> None:
     os.close(open_private(str(target), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     with told(source), closing(open_for_reading(source)) as live, closing(sqlite3.connect(target)) as copied:
         copied.execute("PRAGMA synchronous = OFF")  # `sync_all` comes in the end
-        live.backup(copied)
+        try:
+            live.backup(copied)
+        except sqlite3.Error as error:
+            if primary_code(error) == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent)) from error
+            raise
 
 
 def _finish(source: Path, copied: Path) -> None:
