@@ -18,7 +18,7 @@ from shared.bus.protocol import Message
 from shared.database import Database
 from shared.events import Event, LeadCreated
 
-AT_ONCE = 500
+AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ async def write_down(api: Database, notifier: Database, why: str, *, prospect_ma
         after = page[-1].id
         settled = await notifier.read(partial(store.settled_events, event_ids=[message.id for message in page]))
         doubtful = [message for message in page if message.id not in settled]
+        if not doubtful:
+            continue
         emails += await notifier.write(partial(_doubt, messages=doubtful, why=why, cap=prospect_mails_per_day))
         await api.write(partial(outbox.publish_again, ids=[message.id for message in doubtful]))
         events += len(doubtful)

@@ -98,14 +98,14 @@ async def _bring_up_to_date(leads_db: Path, notifier_db: Path, why: str, setting
 def _put_resumes(restored: Restored, folder: Path, backup: Path) -> None:
     """One that is there already is left from a restore that was cut short."""
     for resume in resumes_of(backup / LEADS_DB):
-        source, target = backup / RESUMES / resume.id, folder / resume.id
+        source, target = f"{backup}/{RESUMES}/{resume.id}", f"{folder}/{resume.id}"
         if not is_whole(resume, target):
-            incoming = folder / INCOMING / resume.id
+            incoming = f"{folder}/{INCOMING}/{resume.id}"
             fault = copy(resume, source, incoming)
             if fault is not None:
                 restored.faults.append(f"{source} {fault}, and is not restored")
                 continue
-            incoming.replace(target)
+            os.rename(incoming, target)  # noqa: PTH104 - text, as in `files`
         restored.resumes += 1
 
 

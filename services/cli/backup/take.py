@@ -155,8 +155,9 @@ def _keep_resumes(taken: Taken, source: Path, earlier: Path | None) -> None:
     target = taken.folder / RESUMES
     target.mkdir(mode=0o700)
     for resume in resumes_of(taken.folder / LEADS_DB):
-        if earlier is None or not link(resume, earlier / RESUMES / resume.id, target / resume.id):
-            fault = copy(resume, source / resume.id, target / resume.id)
+        copied = f"{target}/{resume.id}"
+        if earlier is None or not link(resume, f"{earlier}/{RESUMES}/{resume.id}", copied):
+            fault = copy(resume, f"{source}/{resume.id}", copied)
             if fault is not None:
                 taken.faults.append(f"{source / resume.id} {fault}, and is not in the backup")
                 continue
