@@ -26,7 +26,6 @@ from shared.ids import new_id
 from tests.harness.deployment import ROOT
 
 BODY = b"%PDF-1.7\na tiny resume\n%%EOF\n"
-SHA256 = hashlib.sha256(BODY).hexdigest()
 EVENT_BODY = b" " * 800
 """As long as a real one: nothing of the audit reads it."""
 
@@ -39,28 +38,28 @@ class _Made(NamedTuple):
     event_id: str
 
 
-def make(folder: Path, leads: int) -> None:
-    """A data folder with so many whole leads."""
+def make(folder: Path, leads: int, body: bytes = BODY) -> None:
+    """A data folder with so many whole leads, or so many more."""
     asyncio.run(first_start(CliSettings(data_dir=folder)))
+    facts = (len(body), hashlib.sha256(body).hexdigest())
     resumes = folder / "resumes"
-    resumes.mkdir()
+    resumes.mkdir(exist_ok=True)
     with _open(folder / "leads.db") as api, _open(folder / "notifier.db") as notifier:
         for begin in range(0, leads, AT_ONCE):
             made = [_Made(new_id(), new_id(), new_id()) for _ in range(min(AT_ONCE, leads - begin))]
-            _insert(api, "leads", map(_lead, made))
+            _insert(api, "leads", (_lead(one, facts) for one in made))
             _insert(api, "outbox", map(_event, made))
             _insert(notifier, "emails", (_email(one, kind) for one in made for kind in ("prospect", "staff")))
             for one in made:
-                (resumes / one.blob_id).write_bytes(BODY)
+                (resumes / one.blob_id).write_bytes(body)
 
 
 def measure(folder: Path, *options: str) -> tuple[float, float, str]:
     """Seconds, peak resident MiB and the last line of one run of the command."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LEADS_DATA_DIR": str(folder)}
     command = [sys.executable, "-m", "services.cli", "audit", "--json", *options]
     started, peak_mib = time.monotonic(), 0.0
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(folder), stdout=output)
         while process.poll() is None:
             peak_mib = max(peak_mib, _peak_mib(process.pid))
             time.sleep(0.05)
@@ -69,6 +68,11 @@ def measure(folder: Path, *options: str) -> tuple[float, float, str]:
     if process.returncode != 0:
         sys.exit(f"bench: the audit found something in what is whole: {lines[:3]}")
     return time.monotonic() - started, peak_mib, lines[-1]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a command needs to work on that data folder, and on nothing else."""
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LEADS_DATA_DIR": str(folder)}
 
 
 def _peak_mib(pid: int) -> float:
@@ -116,10 +120,10 @@ def _now() -> str:
     return datetime.now(UTC).replace(tzinfo=None).isoformat(" ", timespec="microseconds")
 
 
-def _lead(one: _Made) -> tuple[object, ...]:
+def _lead(one: _Made, facts: tuple[int, str]) -> tuple[object, ...]:
     email = f"{one.lead_id}@bench.example"
     person = (one.lead_id, "Ann", "Lee", email, email, f"ann lee {email}")
-    resume = (one.blob_id, "cv.pdf", "application/pdf", len(BODY), SHA256)
+    resume = (one.blob_id, "cv.pdf", "application/pdf", *facts)
     return (*person, *resume, "PENDING", 1, _now())
 
 

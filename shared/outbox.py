@@ -34,6 +34,7 @@ class OutboxEvent(SQLModel, table=True):
 
 _OUTBOX = table_of(OutboxEvent)
 _FACTS = select(_OUTBOX.c.id, _OUTBOX.c.subject, _OUTBOX.c.published_at)
+_MESSAGES = select(_OUTBOX.c.id, _OUTBOX.c.type, _OUTBOX.c.body, _OUTBOX.c.correlation_id, _OUTBOX.c.traceparent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +62,19 @@ def add(session: Session, events: Sequence[Event]) -> None:
 
 def unpublished(session: Session, limit: int) -> list[Message]:
     """The oldest events that the bus has not confirmed, ready to be sent."""
-    rows = session.execute(
-        select(
-            col(OutboxEvent.id),
-            col(OutboxEvent.type),
-            col(OutboxEvent.body),
-            col(OutboxEvent.correlation_id),
-            col(OutboxEvent.traceparent),
-        )
-        .where(col(OutboxEvent.published_at).is_(None))
-        .order_by(col(OutboxEvent.id))
-        .limit(limit)
-    )
-    return [
-        Message(
-            id=id_,
-            routing_key=type_,
-            body=body,
-            content_type=MEDIA_TYPE,
-            correlation_id=correlation_id,
-            headers={"traceparent": traceparent} if traceparent else {},
-        )
-        for id_, type_, body, correlation_id, traceparent in rows
-    ]
+    rows = session.execute(_MESSAGES.where(_OUTBOX.c.published_at.is_(None)).order_by(_OUTBOX.c.id).limit(limit))
+    return [_message(row) for row in rows]
+
+
+def messages_after(session: Session, type_: str, after: str, limit: int) -> list[Message]:
+    """The next `limit` events of that type, published or not, in the order of their ids; "" means from the first."""
+    wanted = _MESSAGES.where(_OUTBOX.c.type == type_, _OUTBOX.c.id > after)
+    return [_message(row) for row in session.execute(wanted.order_by(_OUTBOX.c.id).limit(limit))]
+
+
+def publish_again(session: Session, ids: Sequence[str]) -> None:
+    """Let the relay send these once more, with the same ids: what consumers have done of them is not done again."""
+    session.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(ids)).values(published_at=None))
 
 
 def mark_published(session: Session, ids: Sequence[str]) -> None:
@@ -125,6 +116,18 @@ def forget_published(session: Session, before: datetime) -> None:
 def _facts(row: Row[str, str, datetime | None]) -> EventFacts:
     id_, subject, published_at = row
     return EventFacts(id_, subject, as_utc(published_at) if published_at else None)
+
+
+def _message(row: Row[str, str, bytes, str | None, str | None]) -> Message:
+    id_, type_, body, correlation_id, traceparent = row
+    return Message(
+        id=id_,
+        routing_key=type_,
+        body=body,
+        content_type=MEDIA_TYPE,
+        correlation_id=correlation_id,
+        headers={"traceparent": traceparent} if traceparent else {},
+    )
 
 
 def _row(event: Event) -> dict[str, object]:

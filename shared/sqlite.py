@@ -1,6 +1,10 @@
-"""What SQLite's errors ask of the person who can act, for every file that Leads keeps in it."""
+"""SQLite's files: which one a URL names, how one is looked into, and what its errors ask of the person who can act."""
 
 import sqlite3
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 TELLING = {
     sqlite3.SQLITE_BUSY: "is kept locked by another program: close that program (a database browser, a backup); work "
@@ -32,3 +36,22 @@ def telling(error: BaseException | None) -> str:
     """What is wrong with the file and what to do: it ends a sentence that begins with the file."""
     name = getattr(error, "sqlite_errorname", None) or type(error).__name__
     return TELLING.get(primary_code(error), f"could not be used ({name}): see whether another program changed it")
+
+
+def file_of(url: str) -> Path | None:
+    """The file that a `sqlite:///…` URL names; None for another kind of database."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    return Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Not with `mode=ro`: the last reader of a WAL could not clear away then what the first has made beside the file.
+
+    Makes no file that is not there.
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=1.0)
+    connection.execute("PRAGMA query_only = ON")
+    return connection

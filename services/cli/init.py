@@ -1,12 +1,7 @@
 """A first start: the data folder, the secrets, the databases and a staff login, whichever of them is missing."""
 
-import asyncio
-import fcntl
-import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +9,10 @@ from pydantic import SecretStr
 
 from services.cli.prepared import is_prepared, remember
 from services.cli.settings import CliSettings
+from services.cli.turn import INIT_LOCK, turn
 from shared.settings import CannotStart, Settings, SettingsError, exit_with, load, make_secret_file, secret_file
 
 SECRET_BYTES = 48
-TURN_POLL_SECONDS = 0.05
 
 EXIT_FAILED = 1
 
@@ -41,7 +36,7 @@ async def first_start(settings: CliSettings) -> StaffLogin | None:
     """
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        async with _turn(settings.data_dir / ".init.lock"):
+        async with turn(settings.data_dir / INIT_LOCK):
             return await _make_missing(settings)
     except OSError as error:
         raise SettingsError(f"LEADS_DATA_DIR: {error.filename or settings.data_dir}: {error.strerror}.") from None
@@ -113,23 +108,3 @@ async def prepare_databases(*, api_dir: Path, notifier_dir: Path) -> StaffLogin 
         reason = str(error).splitlines()[0]
         raise NotPrepared(f"the databases could not be prepared: {reason}") from error
     return StaffLogin(login.email, login.password) if login is not None else None
-
-
-@asynccontextmanager
-async def _turn(path: Path) -> AsyncIterator[None]:
-    """One process at a time; the lock goes with the process, however it ends."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        while not _locked(descriptor):  # noqa: ASYNC110 - another process cannot set an Event of this one
-            await asyncio.sleep(TURN_POLL_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

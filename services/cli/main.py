@@ -6,6 +6,7 @@ Modules are imported when their command runs: `leads up` must be quick, and nobo
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,15 @@ def build(arguments: list[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    commands = {"up": up, "init": init, "provision": provision, "audit": audit, "doctor": doctor}
+    commands: dict[str, Callable[..., None]] = {
+        "up": up,
+        "init": init,
+        "provision": provision,
+        "audit": audit,
+        "doctor": doctor,
+        "backup": backup,
+        "restore": restore,
+    }
     for name, command in commands.items():
         app.command(name)(command)
     if not arguments or arguments[0] not in commands:
@@ -106,3 +115,21 @@ def doctor(
         words = f"it is one of {', '.join(RoomName)}; with Docker, run the doctor in their containers"
         raise typer.BadParameter(words, param_hint="--room") from None
     run(chosen, as_json=as_json)
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="Where backups are kept; this one gets a folder of its own there.")],
+    *,
+    keep: Annotated[int | None, typer.Option(min=1, help="Drop all but so many of the newest.")] = None,
+) -> None:
+    """Copy leads, e-mails and resumes while all of it is in use. Exit 1: a resume is missing; 2: no backup was made."""
+    from services.cli.backup.command import run_backup
+
+    raise typer.Exit(run_backup(folder, keep))
+
+
+def restore(folder: Annotated[Path, typer.Argument(help="One backup: FOLDER/TIME.")]) -> None:
+    """Put a backup back where there is no data yet. Exit 1: a resume is missing; 2: nothing was restored."""
+    from services.cli.backup.command import run_restore
+
+    raise typer.Exit(run_restore(folder))

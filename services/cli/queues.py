@@ -2,18 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from sqlalchemy.orm import Session
 
 from services.api.settings import ApiSettings
 from shared import outbox
 from shared.bus import BusUnavailable, EventBus, QueueStats, bus_for
 from shared.database import Database
+from shared.events import LeadCreated
 from shared.observe import configure_logs
 from shared.problems import Problem
 from shared.settings import CannotStart, load_or_exit
@@ -55,6 +58,14 @@ def purge(
     if not yes:
         typer.confirm("These events will never be handled. Drop them?", abort=True)
     _run(_purge(queue, ids))
+
+
+@app.command()
+def republish(
+    leads: Annotated[list[str], typer.Option("--lead", help="Whose event; may be given again.")],
+) -> None:
+    """Publish a lead's event once more, for when the bus has lost it. E-mails that were sent are not sent again."""
+    _run(_republish(leads))
 
 
 async def _show() -> None:
@@ -101,6 +112,26 @@ async def _purge(name: str, ids: list[str] | None) -> None:
         count = await bus.purge(_queue(settings, name), ids)
     _all_found(count, ids)
     print(f"{count} dropped from {name}.")
+
+
+async def _republish(lead_ids: Sequence[str]) -> None:
+    settings = load_or_exit(ApiSettings)
+    database = Database(settings.resolved_database_url)
+    try:
+        count = await database.write(partial(_publish_again, lead_ids=lead_ids))
+    finally:
+        await database.close()
+    print(f"{count} back in the outbox: the api publishes what is there.")
+
+
+def _publish_again(session: Session, lead_ids: Sequence[str]) -> int:
+    """Of all these leads or of none. Raises `ValueError`."""
+    events = outbox.facts_of(session, LeadCreated.TYPE, lead_ids)
+    unknown = set(lead_ids) - {event.subject for event in events}
+    if unknown:
+        raise ValueError(f"no event tells of the lead {min(unknown)}: there is no such lead, or it is too old")
+    outbox.publish_again(session, [event.id for event in events])
+    return len(events)
 
 
 def _all_found(count: int, ids: list[str] | None) -> None:

@@ -116,12 +116,11 @@ class Delivery:
         _raise_weightiest([result for result in results if isinstance(result, BaseException)])
 
     async def _planned(self, event: Event, lead: LeadCreated) -> Sequence[Email]:
-        prospect = _new_email(event, lead, EmailKind.PROSPECT, mailbox_key(lead.email))
-        staff = _new_email(event, lead, EmailKind.STAFF, STAFF_MAILBOX)
+        new = new_emails(event, lead)
         with _held_while_database_is_away():
-            emails = await self._plans.add([prospect, staff])
+            emails = await self._plans.add(new)
         for email in emails:
-            if email.id == prospect.id and email.state is EmailState.DROPPED:
+            if email.id == new[0].id and email.state is EmailState.DROPPED:
                 EMAILS.labels(email.kind, email.state).inc()
         return emails
 
@@ -228,6 +227,12 @@ class Delivery:
         email.state, email.reason = state, reason
         if state not in {EmailState.SENDING, step.seen_state}:
             EMAILS.labels(email.kind, state).inc()
+
+
+def new_emails(event: Event, lead: LeadCreated) -> tuple[Email, Email]:
+    """The two that an event causes, as they are planned: the prospect's and the staff's."""
+    prospect = _new_email(event, lead, EmailKind.PROSPECT, mailbox_key(lead.email))
+    return prospect, _new_email(event, lead, EmailKind.STAFF, STAFF_MAILBOX)
 
 
 def _age_seconds(moment: datetime) -> float:

@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from services.notifier.tables import Email, EmailKind, EmailState
+from services.notifier.tables import SETTLED, Email, EmailKind, EmailState
 from shared.database import as_utc, table_of
 
 CAP_WINDOW = timedelta(days=1)
@@ -79,6 +79,32 @@ def move(session: Session, moves: Sequence[Move]) -> list[bool]:
     """Take each step; False where somebody else was there first."""
     connection = session.connection()
     return [connection.execute(_STEP, _values(one)).rowcount == 1 for one in moves]
+
+
+def settled_events(session: Session, event_ids: Sequence[str]) -> set[str]:
+    """Those of these events both of whose e-mails are settled."""
+    settled = select(_EMAILS.c.event_id).where(_EMAILS.c.event_id.in_(event_ids), _EMAILS.c.state.in_(SETTLED))
+    both = settled.group_by(_EMAILS.c.event_id).having(func.count() == len(EmailKind))
+    return set(session.execute(both).scalars())
+
+
+def doubt(session: Session, event_ids: Sequence[str], why: str) -> int:
+    """Note that a request may have left for each e-mail of these events that is not settled; how many there are.
+
+    `attempts` counts requests that may have left, so it counts this one, too.
+    """
+    was = literal(" (it was ") + _EMAILS.c.state + func.coalesce(literal(": ") + _EMAILS.c.reason, "") + ")"
+    doubted = (
+        update(_EMAILS)
+        .where(_EMAILS.c.event_id.in_(event_ids), _EMAILS.c.state.not_in(SETTLED))
+        .values(
+            state=EmailState.UNCERTAIN,
+            attempts=_EMAILS.c.attempts + 1,
+            reason=literal(why) + was,
+            updated_at=datetime.now(UTC),
+        )
+    )
+    return session.connection().execute(doubted).rowcount
 
 
 def count_by_state(session: Session) -> dict[EmailState, int]:

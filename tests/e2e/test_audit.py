@@ -180,7 +180,11 @@ async def test_a_lost_event_can_be_published_again_as_the_docs_say(house: House)
     await house.deployment.stop("notifier")
     lead = await lead_on_bus(house)
     change(house, "queue.db", "DELETE FROM message WHERE id = ?", event_of(house, lead))
-    change(house, "leads.db", "UPDATE outbox SET published_at = NULL WHERE subject = ?", lead["id"])
+    assert ("email-lost", lead["id"]) in (await audit(house))[1]
+    stranger = await leads(house.deployment, "queues", "republish", "--lead", lead["id"], "--lead", "nobody")
+    assert (stranger.status, stranger.errors.count("\n")) == (1, 1)
+    done = await leads(house.deployment, "queues", "republish", "--lead", lead["id"])
+    assert (done.status, done.output.split()[0]) == (0, "1")
     await house.deployment.restart("notifier")
     await until(lambda: states(house, lead) == ["sent", "sent"])
 

@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from services.api.settings import MIGRATIONS, ApiSettings
@@ -26,6 +24,7 @@ from shared.bus import BusUnavailable, EventBus, QueueStats, bus_for
 from shared.database import Database
 from shared.problems import Problem
 from shared.settings import CannotStart
+from shared.sqlite import file_of
 from shared.topology import NOTIFIER_QUEUE, Queue, leads_topology
 
 Result = TypeVar("Result")
@@ -140,12 +139,9 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
 
 def _check_file(setting: str, url: str) -> None:
     """Opening would make an empty database where there is none."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return  # said by whoever opens it
-    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).is_file():
-        raise CannotAudit(f"{setting}: there is no database {parsed.database} (`leads init` makes it)")
+    path = file_of(url)  # one that is none is said by whoever opens it
+    if path is not None and not path.is_file():
+        raise CannotAudit(f"{setting}: there is no database {path} (`leads init` makes it)")
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The bus, whichever it is: that it answers, and what waits in it that somebody should know of."""
 
-from services.cli.doctor.patient import Patient, RoomName, file_of
+from services.cli.doctor.patient import Patient, RoomName
 from services.cli.doctor.report import Finding, failed, ok, skipped, warning
 from shared.bus import BusUnavailable, QueueStats, bus_for
+from shared.sqlite import file_of
 from shared.topology import Topology, leads_topology
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
-from services.cli.doctor.patient import Patient, file_of
+from services.cli.doctor.patient import Patient
 from services.cli.doctor.report import Finding, failed, ok, skipped, warning
 from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
 from shared.schema import SchemaState, compare, newest_version, too_new
-from shared.sqlite import telling
+from shared.sqlite import file_of, open_for_reading, telling
 
 QUICK_CHECK_SECONDS = 3.0
 """A large database takes longer than anybody waits: what was not looked at by then is said."""
@@ -71,7 +71,7 @@ def ask(url: str, query: str) -> object | None:
     path = file_of(url)
     if path is None or not path.exists():
         return None
-    with closing(_open(path)) as connection:
+    with closing(open_for_reading(path)) as connection:
         row = connection.execute(query).fetchone()
     return row[0] if row else None
 
@@ -87,7 +87,7 @@ def _examine(one: Kept) -> Iterator[Finding]:
         return
     where = f"{one.setting}: {path}"
     try:
-        with closing(_open(path)) as connection:
+        with closing(open_for_reading(path)) as connection:
             yield from _look_inside(connection, one, where)
     except sqlite3.Error as error:
         yield failed(
@@ -159,13 +159,3 @@ def _quick_check(connection: sqlite3.Connection) -> str | None:
         raise
     finally:
         connection.set_progress_handler(None, 0)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Not with `mode=ro`: the last reader of a WAL could not clear away then what the first has made beside the file.
-
-    Makes no file that is not there.
-    """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=1.0)
-    connection.execute("PRAGMA query_only = ON")
-    return connection

@@ -3,12 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from services.api.settings import ApiSettings
 from services.notifier.settings import NotifierSettings
@@ -57,15 +54,6 @@ def meet(rooms: Collection[RoomName]) -> Patient:
         notifier=_read(NotifierSettings, said) if RoomName.NOTIFIER in rooms else None,
         complaints=tuple(said),
     )
-
-
-def file_of(url: str) -> Path | None:
-    """The file that a `sqlite:///…` URL names; None for another kind of database."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return None
-    return Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
 
 
 def _read(cls: type[AnySettings], said: dict[str, None]) -> AnySettings | None:
