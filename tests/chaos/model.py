@@ -119,7 +119,11 @@ class Model:
         return [
             *(f"lost: {wanted[id_]}" for id_ in wanted.keys() - found.keys()),
             *(f"nobody was told of {found[id_]}" for id_ in found.keys() - wanted.keys()),
-            *(f"{found[id_]} is not {wanted[id_]}" for id_ in wanted.keys() & found.keys() if not _same(wanted, found, id_)),
+            *(
+                f"{found[id_]} is not {wanted[id_]}"
+                for id_ in wanted.keys() & found.keys()
+                if not _same(wanted, found, id_)
+            ),
         ]
 
     def ledger(self) -> list[Attempt]:

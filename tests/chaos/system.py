@@ -5,6 +5,7 @@ that goes on in a thread of its own (anyio's blocking portal).
 """
 
 import asyncio
+import itertools
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class System:
         self.down: set[str] = set()
         self.ledger: list[Attempt] = []
         """What clients know to be kept, over all runs on this deployment."""
+        self.numbers = itertools.count()
+        """Of forms, over all runs: no address and no key comes again by chance."""
         self.rested = True
         """Whether the run before came to a good end: another one may follow it here."""
         self._portal = portal
@@ -121,6 +124,11 @@ class System:
     def blob(self, row: Row) -> Path:
         """Where the lead's resume lies."""
         return self.deployment.resumes / row.blob
+
+    def blob_sha256(self, row: Row) -> str | None:
+        """Of the lead's resume, behind the storage's back; None when it is not there."""
+        blob = self.blob(row)
+        return sha256(blob.read_bytes()).hexdigest() if blob.exists() else None
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         async def wait() -> T:
