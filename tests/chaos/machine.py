@@ -204,9 +204,6 @@ class LeadsMachine(RuleBasedStateMachine):
         if sys.exc_info()[0] is not None:
             return  # what failed is told; what follows from it would only hide it
         self.sendgrid.behave(Behaviour.ACCEPT)
-        self.system.start()
-        for form in self.model.unanswered:
-            self._send(form)
         self.replay()
         assert self._rest().dead == 0, "dead letters after a replay"
         self.system.ledger += self.model.ledger()
@@ -275,6 +272,8 @@ class LeadsMachine(RuleBasedStateMachine):
     def _rest(self) -> Facts:
         """Everything is settled: only what SendGrid refused for good is not sent, and lies among the dead letters."""
         self.system.start()
+        for form in self.model.unanswered:
+            self._send(form)  # as people do; and while it is under way nothing is at rest
         facts = self.system.rest(self.model.ledger(), self.patience_seconds)
         failed = [email for email in facts.emails if email.state == "failed"]
         findings = [finding for finding in check(facts) if finding.verdict is not Verdict.REPEATED]

@@ -30,7 +30,7 @@ SHORT = settings(STORY, max_examples=4, stateful_step_count=10)
 FULL = settings(STORY, max_examples=60 if IS_LONG else 12, stateful_step_count=30 if IS_LONG else 20)
 HUNT = settings(STORY, max_examples=20, stateful_step_count=10, phases=[Phase.generate])
 
-NO_TIMEOUT = pytest.mark.timeout(0 if IS_LONG else 240)
+NO_TIMEOUT = pytest.mark.timeout(0 if IS_LONG else 600)
 
 
 @pytest.fixture(params=[EMBEDDED])
