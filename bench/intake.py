@@ -41,9 +41,9 @@ class Run:
         return self.accepted / self.seconds
 
 
-async def post_leads(deployment: Deployment, seconds: int) -> Run:
+async def post_leads(deployment: Deployment, seconds: int, resume_bytes: int = RESUME_BYTES) -> Run:
     """Send leads as fast as they are taken."""
-    environment = {**os.environ, "RESUME_BYTES": str(RESUME_BYTES), "RUN_ID": uuid.uuid4().hex[:8]}
+    environment = {**os.environ, "RESUME_BYTES": str(resume_bytes), "RUN_ID": uuid.uuid4().hex[:8]}
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT)]
     done = await asyncio.to_thread(
         subprocess.run, [*command, deployment.api_url], env=environment, capture_output=True, text=True, check=True

@@ -48,12 +48,13 @@ def facts_now(house: House, ledger: Sequence[Attempt], *, waiting: int, dead: in
 
 
 def _moving(deployment: Deployment, stats: QueueStats) -> bool:
-    """Whether there is still something to be done, as far as counting tells."""
+    """Whether there is still something to be done, as far as counting tells. What failed waits for people only."""
     api, notifier = deployment.data / "leads.db", deployment.data / "notifier.db"
     events, published = rows(api, "SELECT count(*), count(published_at) FROM outbox")[0]
-    emails, sent = rows(notifier, "SELECT count(*), count(*) FILTER (WHERE lower(state) = 'sent') FROM emails")[0]
+    is_settled = "lower(state) IN ('sent', 'failed')"
+    emails, settled = rows(notifier, f"SELECT count(*), count(*) FILTER (WHERE {is_settled}) FROM emails")[0]
     referred_to = {path for (path,) in rows(api, "SELECT resume_path FROM leads")}
-    done = published == events and sent == emails == 2 * events and blobs(deployment) <= referred_to
+    done = published == events and settled == emails == 2 * events and blobs(deployment) <= referred_to
     return not done or _waiting(stats) > 0
 
 
