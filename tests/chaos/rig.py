@@ -53,6 +53,7 @@ class Rig:
         self.dice = random.Random(self.seed)
         self._verdicts = verdicts
         self._ledger: list[Attempt] = []
+        self._told: frozenset[Finding] = frozenset()
 
     @property
     def deployment(self) -> Deployment:
@@ -77,12 +78,13 @@ class Rig:
         return storm
 
     async def judge(self, scenario: str, ledger: Sequence[Attempt], *, faults: int, repeated: int = 0) -> Facts:
-        """Wait for rest, check everything, tell the verdict; fails unless the promise was kept."""
+        """Wait for rest, check everything, tell what is new; fails unless the promise was kept."""
         self._ledger += ledger
         began_at = time.monotonic()
         facts = await facts_at_rest(self.house, self._ledger, RETRY_DELAYS_SECONDS, patience_seconds=REST_SECONDS)
         seconds = time.monotonic() - began_at
-        findings = check(facts)
+        findings = [finding for finding in check(facts) if finding not in self._told]
+        self._told |= frozenset(findings)
         line = line_of(self.size, scenario, ledger, facts, findings, faults=faults, seconds=seconds)
         self._verdicts.lines.append(line)
         print(f"\n{self.size}: {scenario} (LEADS_CHAOS_SEED={self.seed})\n{table(facts, findings)}")
