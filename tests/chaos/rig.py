@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from tests.chaos.checker import Attempt, Facts, Finding, Verdict, check, table
 from tests.chaos.collect import facts_at_rest
 from tests.chaos.storm import Storm
-from tests.chaos.verdicts import Figure, Verdicts, line_of
+from tests.chaos.verdicts import Figure, Line, Verdicts, line_of
 from tests.harness.deployment import Deployment
 from tests.harness.sizes import House
 
@@ -91,6 +91,11 @@ class Rig:
         assert _not_allowed(findings) == []
         assert line.found.get(Verdict.REPEATED, 0) <= repeated
         return facts
+
+    @property
+    def line(self) -> Line:
+        """The verdict on the latest scenario."""
+        return self._verdicts.lines[-1]
 
     def figure(self, promise: str, target: str, measured: str) -> None:
         """Tell a figure of the promise at the end of the run."""

@@ -9,7 +9,7 @@ from hashlib import sha256
 import aiohttp
 
 from tests.chaos.checker import Attempt
-from tests.harness.client import Client
+from tests.harness.client import Answer, Client
 from tests.harness.files import pdf
 
 CLIENTS = 16
@@ -64,11 +64,12 @@ class Storm:
         hashed = sha256(resume).hexdigest()
         while True:
             try:
-                status, lead_id = await _try(client, email, resume)
+                answer = await _try(client, email, resume)
             except aiohttp.ClientConnectorError:
                 pass  # nobody there: no attempt, and nothing to give up
             else:
-                self.ledger.append(Attempt(email, hashed, status, lead_id, time.time()))
+                status = answer.status if answer else None
+                self.ledger.append(_attempt(email, hashed, answer))
                 assert status in {201, 503, None}, f"{email} was answered {status}"
                 if status == 201:
                     return True
@@ -77,11 +78,18 @@ class Storm:
             await asyncio.sleep(self._dice.uniform(*RETRY_SECONDS))
 
 
-async def _try(client: Client, email: str, resume: bytes) -> tuple[int | None, str | None]:
+async def _try(client: Client, email: str, resume: bytes) -> Answer | None:
     try:
-        answer = await client.post_lead(email, resume, headers={"Idempotency-Key": email})
+        return await client.post_lead(email, resume, headers={"Idempotency-Key": email})
     except aiohttp.ClientConnectorError:
         raise
     except NO_ANSWER:
-        return None, None
-    return answer.status, answer.json["id"] if answer.status == 201 else None
+        return None
+
+
+def _attempt(email: str, hashed: str, answer: Answer | None) -> Attempt:
+    if answer is None:
+        return Attempt(email, hashed, None, None, time.time())
+    lead_id = answer.json["id"] if answer.status == 201 else None
+    is_replay = answer.headers.get("Idempotency-Replayed") == "true"
+    return Attempt(email, hashed, answer.status, lead_id, time.time(), is_replay=is_replay)

@@ -1,0 +1,87 @@
+"""A nemesis that lets rooms die at steps of a lead's way, one death after another, and starts them again at the end."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Sequence
+from signal import SIGKILL
+
+from tests.chaos.rig import Nemesis, Rig
+from tests.chaos.storm import CLIENTS, Storm
+from tests.harness.crash_points import REACHED, CrashPoint
+from tests.harness.crash_steps import STEPS
+from tests.harness.deployment import STOP_SECONDS
+
+COMES_THERE_SECONDS = 60.0
+"""A room that was not at its step by then is not going to be."""
+
+ONE_AT_A_TIME = {"LEADS_NOTIFIER_CONCURRENCY": "1"}
+"""So that nothing but the e-mails of the event at the step is under way when the notifier dies there."""
+
+LOOK_AGAIN_SECONDS = 0.01
+
+
+class Crashes:
+    """The deaths to come. `exit_seconds` has how long each room took that was told to stop at its step."""
+
+    def __init__(self, rig: Rig, points: Sequence[CrashPoint]) -> None:
+        self.exit_seconds: list[float] = []
+        self._deployment = rig.deployment
+        self._points = points
+
+    @property
+    def leads(self) -> int:
+        """Enough for every step to be passed as often as its point asks for, and some for after."""
+        return CLIENTS + sum(_leads_until(point) for point in self._points)
+
+    @property
+    def nemesis(self) -> Nemesis:
+        """Each room dies at its own points in turn, whatever the others do meanwhile."""
+
+        async def nemesis(_storm: Storm) -> int:
+            by_room = itertools.groupby(self._points, key=lambda point: point.room)
+            await asyncio.gather(*(self._die(room, list(points)) for room, points in by_room))
+            return len(self._points)
+
+        return nemesis
+
+    async def _die(self, room: str, points: Sequence[CrashPoint]) -> None:
+        """The room is at rest when it is taken away to be started with its first point."""
+        self._deployment.kill(room)
+        for point in points:
+            self._deployment.launch(room, point.command, ONE_AT_A_TIME if point.signal is SIGKILL else None)
+            await self._reached(point)
+            await self._ended(point)
+        await self._deployment.restart(room)
+
+    async def _reached(self, point: CrashPoint) -> None:
+        said = self._deployment.log_file(point.room)
+        position = said.stat().st_size
+        deadline = time.monotonic() + COMES_THERE_SECONDS
+        while not _tells_of(said.read_bytes()[position:], point):
+            status = self._deployment.processes[point.room].poll()
+            assert status is None or _tells_of(said.read_bytes()[position:], point), f"{point}: ended with {status}"
+            assert time.monotonic() < deadline, f"{point} was never passed"
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    async def _ended(self, point: CrashPoint) -> None:
+        """Killed, or ended by itself with 0 when it was told to stop."""
+        began_at = time.monotonic()
+        status = await asyncio.to_thread(self._deployment.processes[point.room].wait, STOP_SECONDS)
+        if point.signal is SIGKILL:
+            assert status == -SIGKILL, f"{point}: ended with {status}"
+        else:
+            assert status == 0, f"{point}: ended with {status}"
+            self.exit_seconds.append(time.monotonic() - began_at)
+
+
+def _leads_until(point: CrashPoint) -> int:
+    """As many as pass, and those in hand that a room still finishes when it is told to stop."""
+    in_hand = 0 if point.signal is SIGKILL else CLIENTS
+    return STEPS[point.room][point.step].leads_a_pass * point.passes + in_hand
+
+
+def _tells_of(log: bytes, point: CrashPoint) -> bool:
+    lines = [line for line in log.splitlines() if REACHED.encode() in line]
+    return any(json.loads(line) == {"event": REACHED, "step": point.step, "pass": point.passes} for line in lines)
