@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from signal import SIGKILL
 
 from tests.chaos.rig import Nemesis, Rig
@@ -23,12 +23,16 @@ LOOK_AGAIN_SECONDS = 0.01
 
 
 class Crashes:
-    """The deaths to come. `exit_seconds` has how long each room took that was told to stop at its step."""
+    """The deaths to come. `exit_seconds` has how long each room took that was told to stop at its step.
 
-    def __init__(self, rig: Rig, points: Sequence[CrashPoint]) -> None:
+    `heal` mends what was broken beside them, before a room is started again to stay.
+    """
+
+    def __init__(self, rig: Rig, points: Sequence[CrashPoint], heal: Callable[[], object] = lambda: None) -> None:
         self.exit_seconds: list[float] = []
         self._deployment = rig.deployment
         self._points = points
+        self._heal = heal
 
     @property
     def leads(self) -> int:
@@ -53,6 +57,7 @@ class Crashes:
             self._deployment.launch(room, point.command, ONE_AT_A_TIME if point.signal is SIGKILL else None)
             await self._reached(point)
             await self._ended(point)
+        self._heal()
         await self._deployment.restart(room)
 
     async def _reached(self, point: CrashPoint) -> None:
@@ -77,9 +82,9 @@ class Crashes:
 
 
 def _leads_until(point: CrashPoint) -> int:
-    """As many as pass, and those in hand that a room still finishes when it is told to stop."""
-    in_hand = 0 if point.signal is SIGKILL else CLIENTS
-    return STEPS[point.room][point.step].leads_a_pass * point.passes + in_hand
+    """As many as pass, and those that a room still takes in hand and finishes when it is told to stop."""
+    finished = 0 if point.signal is SIGKILL else 2 * CLIENTS
+    return STEPS[point.room][point.step].leads_a_pass * point.passes + finished
 
 
 def _tells_of(log: bytes, point: CrashPoint) -> bool:
