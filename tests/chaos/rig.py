@@ -59,13 +59,15 @@ class Rig:
     def deployment(self) -> Deployment:
         return self.house.deployment
 
-    async def run(self, scenario: str, nemesis: Nemesis, *, leads: int, repeated: int = 0) -> Storm:
-        """Post `leads` leads while `nemesis` does harm, and fail unless the promise was kept.
+    async def run(self, scenario: str, nemesis: Nemesis, *, leads: int | None, repeated: int = 0) -> Storm:
+        """Post `leads` leads (None: until it is done) while `nemesis` does harm; fail unless the promise was kept.
 
         At most `repeated` e-mails may have come again, each written down before: as many as a fault can cut short.
         """
         storm = Storm(self.deployment.api_url, scenario, dice=self.dice)
         harm = asyncio.create_task(nemesis(storm))
+        if leads is None:
+            harm.add_done_callback(lambda _: storm.be_over())
         posting = asyncio.create_task(storm.run(leads))
         try:
             await asyncio.gather(posting, harm)
@@ -74,7 +76,7 @@ class Rig:
                 task.cancel()
             await asyncio.gather(posting, harm, return_exceptions=True)
         await self.judge(scenario, storm.ledger, faults=harm.result(), repeated=repeated)
-        assert storm.answered + storm.gave_up == leads
+        assert leads is None or storm.answered + storm.gave_up == leads
         return storm
 
     async def judge(self, scenario: str, ledger: Sequence[Attempt], *, faults: int, repeated: int = 0) -> Facts:

@@ -1,6 +1,7 @@
 """The storm: clients that post leads and keep their own ledger of it, outside of the system."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -36,13 +37,18 @@ class Storm:
         self._name = name.replace(" ", "-")
         self._dice = dice
         self._progress = asyncio.Condition()
+        self._is_over = False
 
-    async def run(self, count: int) -> None:
-        """Post `count` leads with 16 clients."""
-        numbers = iter(range(count))
+    async def run(self, count: int | None) -> None:
+        """Post `count` leads with 16 clients; without a count, for as long as it is not over."""
+        numbers = itertools.count() if count is None else iter(range(count))
         async with asyncio.TaskGroup() as clients:
             for number in range(CLIENTS):
                 clients.create_task(self._client(numbers, is_patient=number >= IMPATIENT))
+
+    def be_over(self) -> None:
+        """Begin no further lead."""
+        self._is_over = True
 
     async def reaches(self, count: int) -> None:
         """Wait until so many leads were answered with 201, or given up."""
@@ -51,7 +57,7 @@ class Storm:
 
     async def _client(self, numbers: Iterator[int], *, is_patient: bool) -> None:
         async with Client(self._url) as client:
-            for number in numbers:
+            for number in itertools.takewhile(lambda _: not self._is_over, numbers):
                 email, resume = f"{self._name}-{number}@example.com", pdf(RESUME_BYTES, seed=number)
                 is_answered = await self._post(client, email, resume, is_patient=is_patient)
                 async with self._progress:

@@ -13,6 +13,7 @@ import pytest
 from tests.chaos.checker import Verdict
 from tests.chaos.crashes import Crashes
 from tests.chaos.rig import IS_LONG, Rig
+from tests.harness import kept
 from tests.harness.crash_points import CrashPoint
 from tests.harness.crash_steps import EMBEDDED, INTAKE, MAILBOX, RABBITMQ, RELAY, SENDGRID, SENDING, STEPS, STORAGE
 from tests.harness.sizes import AT_SCALE
@@ -76,6 +77,7 @@ async def test_kill_9_at_a_step_loses_nothing_and_repeats_no_mail_but_one_under_
     await rig.run(case.name, crashes.nemesis, leads=crashes.leads, repeated=MAILS_OF_AN_EVENT * under_way)
     came_again = rig.line.found.get(Verdict.REPEATED, 0)
     assert came_again or not any(step.must_repeat for step in at), "it did not die where it should"
+    assert kept.unfinished_mails(rig.deployment) == set()
 
 
 @pytest.mark.long

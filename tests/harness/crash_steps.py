@@ -16,9 +16,6 @@ from shared.bus.embedded.rows import Settlement
 EMBEDDED, RABBITMQ = "embedded", "rabbitmq"
 MAILBOX, SENDGRID = "mailbox", "sendgrid"
 
-GROUP = 16
-"""Most leads of a storm that share a transaction or a batch: as many as it has clients."""
-
 
 class When(StrEnum):
     """Whether a step is passed before the function is called or after it returned."""
@@ -47,8 +44,6 @@ class Step:
 
     what: str
     seams: Sequence[Seam]
-    leads_a_pass: int = 1
-    """How many leads may pass it together."""
     only_with: str | None = None
     """The bus or the way of mail that has this step; None where all do."""
     may_repeat: bool = False
@@ -129,7 +124,7 @@ STORAGE = {
 
 INTAKE = {
     "blob stored": Step("the storage answered", [_after("services.api.storage_client", "StorageClient.put")]),
-    "row written": Step("lead and event, uncommitted", [_after("services.api.store", "insert_leads")], GROUP),
+    "row written": Step("lead and event, uncommitted", [_after("services.api.store", "insert_leads")]),
     "row committed": Step("nobody was told", [_before("services.api.intake", "Intake._kept")]),
     "201 made": Step("nothing of it was sent", [_after("services.api.routes", "_created")]),
     "201 sent": Step("the client has it", [_after(*_SEND, counts=_answers("POST", "/leads"))]),
@@ -139,10 +134,9 @@ RELAY = {
     "events read": Step(
         "nothing was published",
         [_before(f"{_EMBEDDED}.bus", "EmbeddedBus.publish"), _before(f"{_RABBIT}.bus", "RabbitBus.publish")],
-        GROUP,
     ),
     "published, uncommitted": Step(
-        "the events are in the queue's file", [_after(f"{_EMBEDDED}.rows", "insert")], GROUP, only_with=EMBEDDED
+        "the events are in the queue's file", [_after(f"{_EMBEDDED}.rows", "insert")], only_with=EMBEDDED
     ),
     "published": Step(
         "the bus keeps the events; nobody has read its confirmation",
@@ -150,11 +144,10 @@ RELAY = {
             _after(f"{_EMBEDDED}.file", "_in_transaction", _inserts),
             _before("aiormq.channel", "Channel._on_confirm_frame"),
         ],
-        GROUP,
     ),
-    "confirmed": Step("nothing is marked", [_before("shared.relay", "Relay._mark")], GROUP),
-    "mark written": Step("uncommitted", [_after("shared.outbox", "mark_published")], GROUP),
-    "marked": Step("the events are done with", [_after("shared.relay", "Relay._mark")], GROUP),
+    "confirmed": Step("nothing is marked", [_before("shared.relay", "Relay._mark")]),
+    "mark written": Step("uncommitted", [_after("shared.outbox", "mark_published")]),
+    "marked": Step("the events are done with", [_after("shared.relay", "Relay._mark")]),
 }
 
 SENDING = {
