@@ -71,6 +71,9 @@ class Rig:
         posting = asyncio.create_task(storm.run(leads))
         try:
             await asyncio.gather(posting, harm)
+        except BaseException:
+            self._ledger += storm.ledger  # what a failed scenario posted is no phantom to the next one
+            raise
         finally:
             for task in (posting, harm):
                 task.cancel()

@@ -10,7 +10,7 @@ from tests.harness.deployment import ROOMS
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(0 if IS_LONG else 120),
+    pytest.mark.timeout(0 if IS_LONG else 300),
     pytest.mark.long,
 ]
 
