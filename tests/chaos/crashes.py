@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from signal import SIGKILL
@@ -18,7 +19,7 @@ COMES_THERE_SECONDS = 90.0
 ONE_AT_A_TIME = {"LEADS_NOTIFIER_CONCURRENCY": "1"}
 """So that nothing but the e-mails of the event at the step is under way when the notifier dies there."""
 
-LOOK_AGAIN_SECONDS = 0.01
+LOOK_AGAIN_SECONDS = 0.02
 
 
 class Crashes:
@@ -65,14 +66,16 @@ class Crashes:
             await self._deployment.restart(room)
 
     async def _reached(self, point: CrashPoint) -> None:
-        said = self._deployment.log_file(point.room)
-        position = said.stat().st_size
         deadline = time.monotonic() + COMES_THERE_SECONDS
-        while not _tells_of(said.read_bytes()[position:], point):
-            status = self._deployment.processes[point.room].poll()
-            assert status is None or _tells_of(said.read_bytes()[position:], point), f"{point}: ended with {status}"
-            assert time.monotonic() < deadline, f"{point} was never passed"
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        with self._deployment.log_file(point.room).open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            while True:
+                status = self._deployment.processes[point.room].poll()
+                if any(_tells_of(line, point) for line in log.readlines()):
+                    return
+                assert status is None, f"{point}: ended with {status} before it came there"
+                assert time.monotonic() < deadline, f"{point}: was never passed"
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     async def _ended(self, point: CrashPoint) -> None:
         """Killed, or ended by itself with 0 when it was told to stop."""
@@ -90,6 +93,7 @@ def _leads_until(point: CrashPoint) -> int:
     return point.passes + (0 if point.signal is SIGKILL else 2 * CLIENTS)
 
 
-def _tells_of(log: bytes, point: CrashPoint) -> bool:
-    lines = [line for line in log.splitlines() if REACHED.encode() in line]
-    return any(json.loads(line) == {"event": REACHED, "step": point.step, "pass": point.passes} for line in lines)
+def _tells_of(line: bytes, point: CrashPoint) -> bool:
+    if REACHED.encode() not in line:
+        return False
+    return bool(json.loads(line) == {"event": REACHED, "step": point.step, "pass": point.passes})
