@@ -18,6 +18,10 @@ IMPATIENT = 4
 """So many clients give up when an answer does not come. What became of their lead is for the checker to find."""
 
 RESUME_BYTES = 8_000
+LONG_RESUME_BYTES = 200_000
+LONG_EVERY = 16
+"""One resume in so many is too long to be held, and is streamed through api and storage (over 128 KiB)."""
+
 RETRY_SECONDS = (0.05, 0.3)
 NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
 
@@ -58,7 +62,7 @@ class Storm:
     async def _client(self, numbers: Iterator[int], *, is_patient: bool) -> None:
         async with Client(self._url) as client:
             for number in itertools.takewhile(lambda _: not self._is_over, numbers):
-                email, resume = f"{self._name}-{number}@example.com", pdf(RESUME_BYTES, seed=number)
+                email, resume = f"{self._name}-{number}@example.com", _resume(number)
                 is_answered = await self._post(client, email, resume, is_patient=is_patient)
                 async with self._progress:
                     self.answered += is_answered
@@ -82,6 +86,10 @@ class Storm:
                 if status is None and not is_patient:
                     return False
             await asyncio.sleep(self._dice.uniform(*RETRY_SECONDS))
+
+
+def _resume(number: int) -> bytes:
+    return pdf(RESUME_BYTES if number % LONG_EVERY else LONG_RESUME_BYTES, seed=number)
 
 
 async def _try(client: Client, email: str, resume: bytes) -> Answer | None:

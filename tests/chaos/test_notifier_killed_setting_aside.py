@@ -18,7 +18,7 @@ from tests.harness.sizes import AT_SCALE, at_scale, with_sendgrid
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(0 if IS_LONG else 300),
+    pytest.mark.timeout(0 if IS_LONG else 600),
     pytest.mark.long,
 ]
 

@@ -11,14 +11,14 @@ from tests.harness.deployment import ROOMS
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(0 if IS_LONG else 300),
+    pytest.mark.timeout(0 if IS_LONG else 600),
     pytest.mark.long,
 ]
 
 FROZEN_SECONDS = (5.0, 30.0) if IS_LONG else (2.0,)
 """Shorter and longer than the leases of a message (5 s) and of an e-mail (10 s), and than RabbitMQ waits for a sign."""
 
-LEADS = 400
+LEADS = 400 if IS_LONG else 100
 FREEZES = 3 if IS_LONG else 1
 
 

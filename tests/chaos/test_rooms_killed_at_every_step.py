@@ -19,7 +19,7 @@ from tests.harness.crash_steps import EMBEDDED, INTAKE, MAILBOX, RABBITMQ, RELAY
 from tests.harness.sizes import AT_SCALE
 from tests.harness.sizes import EMBEDDED as EMBEDDED_SIZE
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(0 if IS_LONG else 300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(0 if IS_LONG else 600)]
 
 PASSES = (1, 7, 40) if IS_LONG else (3,)
 EXIT_SECONDS = 10.0
