@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import re
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -38,7 +39,7 @@ class Storm:
         """Leads answered with 201."""
         self.gave_up = 0
         self._url = url
-        self._name = name.replace(" ", "-")
+        self._name = re.sub(r"[^A-Za-z0-9]+", "-", name)  # it becomes part of addresses
         self._dice = dice
         self._progress = asyncio.Condition()
         self._is_over = False
