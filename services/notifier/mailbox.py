@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import secrets
+import time
+from contextlib import suppress
 from datetime import datetime
 from email.charset import QP, Charset
 from email.errors import MessageError
@@ -28,6 +30,12 @@ from services.notifier.email import (
     plain_line,
 )
 from shared.ids import is_id, made_at
+
+_INCOMING = ".incoming"
+"""Where an e-mail is until all of it is safe: out of its readers' way, and so few at a time that a look is cheap."""
+
+_LEFT_BEHIND_SECONDS = 5.0
+"""Whoever writes is done within that. An e-mail that was cut short is sent again when its lease of 10 s has run out."""
 
 _MAX_HEADER_CHARACTERS = 200
 _MAX_KIND_CHARACTERS = 40
@@ -147,8 +155,10 @@ def _write_durably(folder: Path, name: str, content: bytes) -> None:
 
     All of it in one trip to a thread: trips cost more than what is done on them.
     """
+    incoming = folder / _INCOMING
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{secrets.token_hex(4)}.tmp"
+    incoming.mkdir(mode=0o700, exist_ok=True)
+    temporary = incoming / f"{name}.{secrets.token_hex(4)}"
     try:
         with open(temporary, "xb", opener=_owner_only) as file:
             file.write(content)
@@ -159,6 +169,16 @@ def _write_durably(folder: Path, name: str, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _fsync_folder(folder)
+    _clear_up(incoming, name)
+
+
+def _clear_up(incoming: Path, name: str) -> None:
+    """What a notifier that was killed had written of this e-mail before: nobody else would ever remove it."""
+    left_before = time.time() - _LEFT_BEHIND_SECONDS
+    for left in incoming.glob(f"{name}.*"):
+        with suppress(FileNotFoundError):
+            if left.stat().st_mtime < left_before:
+                left.unlink()
 
 
 def _owner_only(path: str, flags: int) -> int:

@@ -38,6 +38,8 @@ class Attempt:
     status: int | None
     lead_id: str | None
     at: float
+    is_replay: bool = False
+    """Whether the answer had been made before: an earlier attempt was kept, and its answer did not arrive."""
 
 
 @dataclass(frozen=True)

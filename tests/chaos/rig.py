@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from tests.chaos.checker import Attempt, Facts, Finding, Verdict, check, table
 from tests.chaos.collect import facts_at_rest
 from tests.chaos.storm import Storm
-from tests.chaos.verdicts import Figure, Verdicts, line_of
+from tests.chaos.verdicts import Figure, Line, Verdicts, line_of
 from tests.harness.deployment import Deployment
 from tests.harness.sizes import House
 
@@ -53,42 +53,54 @@ class Rig:
         self.dice = random.Random(self.seed)
         self._verdicts = verdicts
         self._ledger: list[Attempt] = []
+        self._told: frozenset[Finding] = frozenset()
 
     @property
     def deployment(self) -> Deployment:
         return self.house.deployment
 
-    async def run(self, scenario: str, nemesis: Nemesis, *, leads: int, repeated: int = 0) -> Storm:
-        """Post `leads` leads while `nemesis` does harm, and fail unless the promise was kept.
+    async def run(self, scenario: str, nemesis: Nemesis, *, leads: int | None, repeated: int = 0) -> Storm:
+        """Post `leads` leads (None: until it is done) while `nemesis` does harm; fail unless the promise was kept.
 
         At most `repeated` e-mails may have come again, each written down before: as many as a fault can cut short.
         """
         storm = Storm(self.deployment.api_url, scenario, dice=self.dice)
         harm = asyncio.create_task(nemesis(storm))
+        if leads is None:
+            harm.add_done_callback(lambda _: storm.be_over())
         posting = asyncio.create_task(storm.run(leads))
         try:
             await asyncio.gather(posting, harm)
+        except BaseException:
+            self._ledger += storm.ledger  # what a failed scenario posted is no phantom to the next one
+            raise
         finally:
             for task in (posting, harm):
                 task.cancel()
             await asyncio.gather(posting, harm, return_exceptions=True)
         await self.judge(scenario, storm.ledger, faults=harm.result(), repeated=repeated)
-        assert storm.answered + storm.gave_up == leads
+        assert leads is None or storm.answered + storm.gave_up == leads
         return storm
 
     async def judge(self, scenario: str, ledger: Sequence[Attempt], *, faults: int, repeated: int = 0) -> Facts:
-        """Wait for rest, check everything, tell the verdict; fails unless the promise was kept."""
+        """Wait for rest, check everything, tell what is new; fails unless the promise was kept."""
         self._ledger += ledger
         began_at = time.monotonic()
         facts = await facts_at_rest(self.house, self._ledger, RETRY_DELAYS_SECONDS, patience_seconds=REST_SECONDS)
         seconds = time.monotonic() - began_at
-        findings = check(facts)
+        findings = [finding for finding in check(facts) if finding not in self._told]
+        self._told |= frozenset(findings)
         line = line_of(self.size, scenario, ledger, facts, findings, faults=faults, seconds=seconds)
         self._verdicts.lines.append(line)
         print(f"\n{self.size}: {scenario} (LEADS_CHAOS_SEED={self.seed})\n{table(facts, findings)}")
         assert _not_allowed(findings) == []
         assert line.found.get(Verdict.REPEATED, 0) <= repeated
         return facts
+
+    @property
+    def line(self) -> Line:
+        """The verdict on the latest scenario."""
+        return self._verdicts.lines[-1]
 
     def figure(self, promise: str, target: str, measured: str) -> None:
         """Tell a figure of the promise at the end of the run."""

@@ -1,6 +1,7 @@
 """The storm: clients that post leads and keep their own ledger of it, outside of the system."""
 
 import asyncio
+import itertools
 import random
 import re
 import time
@@ -10,7 +11,7 @@ from hashlib import sha256
 import aiohttp
 
 from tests.chaos.checker import Attempt
-from tests.harness.client import Client
+from tests.harness.client import Answer, Client
 from tests.harness.files import pdf
 
 CLIENTS = 16
@@ -18,6 +19,10 @@ IMPATIENT = 4
 """So many clients give up when an answer does not come. What became of their lead is for the checker to find."""
 
 RESUME_BYTES = 8_000
+LONG_RESUME_BYTES = 200_000
+LONG_EVERY = 16
+"""One resume in so many is too long to be held, and is streamed through api and storage (over 128 KiB)."""
+
 RETRY_SECONDS = (0.05, 0.3)
 NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
 
@@ -37,13 +42,18 @@ class Storm:
         self._name = re.sub(r"[^a-z0-9]+", "-", name.lower())  # becomes part of addresses
         self._dice = dice
         self._progress = asyncio.Condition()
+        self._is_over = False
 
-    async def run(self, count: int) -> None:
-        """Post `count` leads with 16 clients."""
-        numbers = iter(range(count))
+    async def run(self, count: int | None) -> None:
+        """Post `count` leads with 16 clients; without a count, for as long as it is not over."""
+        numbers = itertools.count() if count is None else iter(range(count))
         async with asyncio.TaskGroup() as clients:
             for number in range(CLIENTS):
                 clients.create_task(self._client(numbers, is_patient=number >= IMPATIENT))
+
+    def be_over(self) -> None:
+        """Begin no further lead."""
+        self._is_over = True
 
     async def reaches(self, count: int) -> None:
         """Wait until so many leads were answered with 201, or given up."""
@@ -52,8 +62,8 @@ class Storm:
 
     async def _client(self, numbers: Iterator[int], *, is_patient: bool) -> None:
         async with Client(self._url) as client:
-            for number in numbers:
-                email, resume = f"{self._name}-{number}@example.com", pdf(RESUME_BYTES, seed=number)
+            for number in itertools.takewhile(lambda _: not self._is_over, numbers):
+                email, resume = f"{self._name}-{number}@example.com", _resume(number)
                 is_answered = await self._post(client, email, resume, is_patient=is_patient)
                 async with self._progress:
                     self.answered += is_answered
@@ -65,11 +75,12 @@ class Storm:
         hashed = sha256(resume).hexdigest()
         while True:
             try:
-                status, lead_id = await _try(client, email, resume)
+                answer = await _try(client, email, resume)
             except aiohttp.ClientConnectorError:
                 pass  # nobody there: no attempt, and nothing to give up
             else:
-                self.ledger.append(Attempt(email, hashed, status, lead_id, time.time()))
+                status = answer.status if answer else None
+                self.ledger.append(_attempt(email, hashed, answer))
                 assert status in {201, 503, None}, f"{email} was answered {status}"
                 if status == 201:
                     return True
@@ -78,11 +89,22 @@ class Storm:
             await asyncio.sleep(self._dice.uniform(*RETRY_SECONDS))
 
 
-async def _try(client: Client, email: str, resume: bytes) -> tuple[int | None, str | None]:
+def _resume(number: int) -> bytes:
+    return pdf(RESUME_BYTES if number % LONG_EVERY else LONG_RESUME_BYTES, seed=number)
+
+
+async def _try(client: Client, email: str, resume: bytes) -> Answer | None:
     try:
-        answer = await client.post_lead(email, resume, headers={"Idempotency-Key": email})
+        return await client.post_lead(email, resume, headers={"Idempotency-Key": email})
     except aiohttp.ClientConnectorError:
         raise
     except NO_ANSWER:
-        return None, None
-    return answer.status, answer.json["id"] if answer.status == 201 else None
+        return None
+
+
+def _attempt(email: str, hashed: str, answer: Answer | None) -> Attempt:
+    if answer is None:
+        return Attempt(email, hashed, None, None, time.time())
+    lead_id = answer.json["id"] if answer.status == 201 else None
+    is_replay = answer.headers.get("Idempotency-Replayed") == "true"
+    return Attempt(email, hashed, answer.status, lead_id, time.time(), is_replay=is_replay)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,15 @@ class Deployment:
         for room in ROOMS:
             await self.ready(room)
 
-    def launch(self, room: str) -> None:
-        """Start one room; its log is appended to `<folder>/<room>.log`."""
+    def launch(
+        self, room: str, command: Sequence[str] | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """Start one room, by another command or with other settings if need be. `<folder>/<room>.log` has its log."""
         with self.log_file(room).open("ab") as log:
             self.processes[room] = subprocess.Popen(
-                [sys.executable, "-m", f"services.{room}"],
+                command or [sys.executable, "-m", f"services.{room}"],
                 cwd=ROOT,
-                env=self.environment,
+                env={**self.environment, **(settings or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -44,8 +44,12 @@ def blobs(deployment: Deployment) -> set[str]:
 
 def unfinished(deployment: Deployment) -> set[str]:
     """Bodies that are on their way in, or never got there."""
-    folder = deployment.resumes / ".incoming"
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+    return _names(deployment.resumes / ".incoming")
+
+
+def unfinished_mails(deployment: Deployment) -> set[str]:
+    """E-mails that are on their way into the mailbox folder, or never got there."""
+    return _names(deployment.mailbox / ".incoming")
 
 
 def traces(deployment: Deployment, inbox: Inbox) -> Callable[[], tuple[int, int, int, int]]:
@@ -67,3 +71,7 @@ def write_lock(database: Path) -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()

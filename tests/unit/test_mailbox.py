@@ -40,6 +40,10 @@ def read(path: Path) -> MimeMessage:
     return message_from_bytes(path.read_bytes(), policy=default)
 
 
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "not there yet" / "mailbox"
@@ -107,13 +111,13 @@ async def test_the_same_email_sent_twice_is_one_file(folder, transport):
     message = a_message()
     first = await transport.send(message)
     assert await transport.send(message) == first
-    assert [path.name for path in folder.iterdir()] == [first.message_id]
+    assert files(folder) == [folder / first.message_id]
 
 
 async def test_the_same_email_sent_at_once_by_many_is_one_whole_file(folder, transport):
     message = a_message(text="x" * 200_000)
     await asyncio.gather(*(transport.send(message) for _ in range(8)))
-    (path,) = folder.iterdir()
+    (path,) = files(folder)
     assert read(path).get_body(("plain",)).get_content().strip() == message.text
 
 
@@ -148,6 +152,17 @@ async def test_an_address_that_is_none_is_rejected_for_good(folder, transport, a
     assert not folder.exists()
 
 
+async def test_what_a_killed_notifier_had_half_written_goes_when_the_email_is_sent_again(folder, transport):
+    message = a_message()
+    accepted = await transport.send(message)
+    left, anothers = (folder / ".incoming" / f"{name}.0a1b2c3d" for name in (accepted.message_id, "other.eml"))
+    for path in (left, anothers):
+        path.write_text("half of")
+        os.utime(path, (0, 0))
+    await transport.send(message)
+    assert set(files(folder)) == {folder / accepted.message_id, anothers}
+
+
 async def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
@@ -163,7 +178,7 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing_half_written(folder
     monkeypatch.setattr(os, step, full)
     with pytest.raises(MailUnavailable, match=r"LEADS_MAIL_URL.*No space left on device"):
         await transport.send(a_message())
-    assert list(folder.iterdir()) == []
+    assert files(folder) == []
 
 
 async def test_a_file_that_is_visible_was_synced_before_and_its_folder_after(folder, transport, monkeypatch):
@@ -188,7 +203,7 @@ async def test_a_file_url_may_hold_spaces(tmp_path):
     transport = transport_for(f"file://{tmp_path}/a%20b", sender=SENDER)
     await transport.send(a_message())
     await transport.close()
-    assert len(list((tmp_path / "a b").iterdir())) == 1
+    assert len(files(tmp_path / "a b")) == 1
 
 
 async def test_an_address_with_letters_outside_ascii_is_written_as_it_is(folder, transport):

@@ -1,0 +1,71 @@
+"""kill -9 of a notifier that sets events aside, for later or for good: no event is lost, and no mail comes twice.
+
+A copy is kept before the original is let go: a death in between leaves both, and the second finds its mails sent.
+"""
+
+from signal import SIGKILL
+
+import pytest
+import pytest_asyncio
+
+from tests.chaos.crashes import Crashes
+from tests.chaos.rig import IS_LONG, SETTINGS, Rig
+from tests.chaos.storm import Storm
+from tests.harness.commands import leads
+from tests.harness.crash_points import CrashPoint
+from tests.harness.crash_steps import SETTING_ASIDE
+from tests.harness.sizes import AT_SCALE, at_scale, with_sendgrid
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(0 if IS_LONG else 600),
+    pytest.mark.long,
+]
+
+PASSES = (1, 2) if IS_LONG else (2,)
+"""More would have to wait: after five refusals in a row the notifier pauses."""
+REPLAY = ("queues", "replay")
+
+
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=["embedded-sendgrid", pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq)],
+)
+async def rig(request, tmp_path_factory, verdicts):
+    """Either bus, and SendGrid: the mailbox refuses nothing."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == AT_SCALE:
+        async with at_scale(folder, request.getfixturevalue("rabbit_node"), SETTINGS) as house:
+            yield Rig(house, AT_SCALE, verdicts)
+    else:
+        async with with_sendgrid(folder, SETTINGS) as house:
+            yield Rig(house, request.param, verdicts)
+
+
+def points(verb: str) -> list[CrashPoint]:
+    steps = [name for name in SETTING_ASIDE if name.startswith(verb)]
+    return [CrashPoint("notifier", step, passes, SIGKILL) for step in steps for passes in PASSES]
+
+
+async def test_an_event_put_off_while_sendgrid_is_away_is_handled_once(rig: Rig):
+    sendgrid = rig.house.sendgrid
+    assert sendgrid is not None
+    crashes = Crashes(rig, points("retry"), heal=lambda: sendgrid.behave("accept"))
+    sendgrid.behave("503")
+    await rig.run("SIGKILL of the notifier while it puts events off", crashes.nemesis, leads=crashes.leads)
+
+
+async def test_events_that_were_given_up_are_replayed_by_one_command_and_handled_once(rig: Rig):
+    sendgrid = rig.house.sendgrid
+    assert sendgrid is not None
+    crashes = Crashes(rig, points("dead letter"), heal=lambda: sendgrid.behave("accept"))
+
+    async def nemesis(storm: Storm) -> int:
+        deaths = await crashes.nemesis(storm)
+        replayed = await leads(rig.deployment, *REPLAY)
+        assert (replayed.status, replayed.errors) == (0, "")
+        return deaths
+
+    sendgrid.behave("400")
+    await rig.run("SIGKILL of the notifier while it gives events up", nemesis, leads=crashes.leads)

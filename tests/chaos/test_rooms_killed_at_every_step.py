@@ -1,0 +1,113 @@
+"""kill -9 and SIGTERM of a room at every step of a lead's way: all that was answered is kept, each mail comes once.
+
+A mail may come again only where its request had left and `sent` was not yet written: then it is one that was in hand,
+and the attempt before is written down. `LEADS_CHAOS=long` takes each step by itself, at its 1st, 7th and 40th pass.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from signal import SIGKILL, SIGTERM, Signals
+
+import pytest
+
+from tests.chaos.checker import Verdict
+from tests.chaos.crashes import Crashes
+from tests.chaos.rig import IS_LONG, Rig
+from tests.harness import kept
+from tests.harness.crash_points import CrashPoint
+from tests.harness.crash_steps import EMBEDDED, INTAKE, MAILBOX, RABBITMQ, RELAY, SENDGRID, SENDING, STEPS, STORAGE
+from tests.harness.sizes import AT_SCALE
+from tests.harness.sizes import EMBEDDED as EMBEDDED_SIZE
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(0 if IS_LONG else 600)]
+
+PASSES = (1, 7, 40) if IS_LONG else (3,)
+EXIT_SECONDS = 10.0
+MAILS_OF_AN_EVENT = 2
+
+PASSED_BY_EVERY_LEAD = {"storage": STORAGE, "api": INTAKE | RELAY, "notifier": SENDING}
+HAS = {EMBEDDED_SIZE: {EMBEDDED, MAILBOX}, AT_SCALE: {RABBITMQ, SENDGRID}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A signal to a room at steps, one after the other."""
+
+    name: str
+    room: str
+    steps: Sequence[str]
+    signal: Signals
+
+    def points(self, size: str) -> list[CrashPoint]:
+        """At each of its steps that this size has, at each pass."""
+        here = [step for step in self.steps if STEPS[self.room][step].only_with in {None, *HAS[size]}]
+        return [CrashPoint(self.room, step, passes, self.signal) for step in here for passes in PASSES]
+
+
+def cases(number: Signals) -> Iterator[Case]:
+    """Each step by itself in the long form; in the short one those of a room together, mails under way apart."""
+    for room, steps in PASSED_BY_EVERY_LEAD.items():
+        parts: dict[str, list[str]] = {}
+        for name, step in steps.items():
+            part = " while a mail is under way" if step.may_repeat or step.must_repeat else ""
+            parts.setdefault(f": {name}" if IS_LONG else part, []).append(name)
+        for part, names in parts.items():
+            yield Case(f"{number.name} of the {room}{part}", room, names, number)
+
+
+def named(number: Signals) -> list[object]:
+    return [pytest.param(case, id=case.name) for case in cases(number)]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """How a SIGTERM ended, and how many leads of its storm were kept without their answers."""
+
+    exit_seconds: float
+    cut_short: int
+
+
+@pytest.fixture(scope="module")
+def stops(rig: Rig) -> Iterator[list[Stop]]:
+    """All stops of this size, told as one figure."""
+    found: list[Stop] = []
+    yield found
+    if found:
+        slowest, cut_short = max(stop.exit_seconds for stop in found), max(stop.cut_short for stop in found)
+        measured = f"{len(found)} stops, at most {slowest:.1f} s, {cut_short} cut short"
+        rig.figure("SIGTERM at each step: exit, accepted work cut short", f"<= {EXIT_SECONDS:g} s, 0", measured)
+
+
+async def test_rooms_killed_at_once_each_at_a_step_of_its_own_lose_nothing(rig: Rig):
+    points = [CrashPoint("storage", "named", 5), CrashPoint("api", "confirmed", 2)]
+    crashes = Crashes(rig, points)
+    await rig.run("kill -9 of rooms at a few steps", crashes.nemesis, leads=crashes.leads)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", named(SIGKILL))
+async def test_kill_9_at_a_step_loses_nothing_and_repeats_no_mail_but_one_under_way(rig: Rig, case: Case):
+    points = case.points(rig.size)
+    if not points:
+        pytest.skip(f"there is no such step with {rig.size}")
+    crashes = Crashes(rig, points)
+    at = [STEPS[point.room][point.step] for point in points if rig.house.sendgrid is not None]
+    under_way = sum(step.may_repeat or step.must_repeat for step in at)
+    await rig.run(case.name, crashes.nemesis, leads=crashes.leads, repeated=MAILS_OF_AN_EVENT * under_way)
+    came_again = rig.line.found.get(Verdict.REPEATED, 0)
+    assert came_again or not any(step.must_repeat for step in at), "it did not die where it should"
+    assert kept.unfinished_mails(rig.deployment) == set()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", named(SIGTERM))
+async def test_a_room_told_to_stop_at_a_step_finishes_what_it_began(rig: Rig, stops: list[Stop], case: Case):
+    points = case.points(rig.size)
+    if not points:
+        pytest.skip(f"there is no such step with {rig.size}")
+    crashes = Crashes(rig, points)
+    storm = await rig.run(case.name, crashes.nemesis, leads=crashes.leads)
+    cut_short = sum(attempt.is_replay for attempt in storm.ledger) + rig.line.recovered
+    stops += [Stop(seconds, cut_short) for seconds in crashes.exit_seconds]
+    assert cut_short == 0, "a lead was kept, and its answer did not come"
+    assert max(crashes.exit_seconds) <= EXIT_SECONDS
