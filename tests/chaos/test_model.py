@@ -26,7 +26,7 @@ STORY = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, *([Phase.shrink] if IS_LONG else [])],
 )
-SHORT = settings(STORY, max_examples=4, stateful_step_count=10)
+SHORT = settings(STORY, max_examples=3, stateful_step_count=10)
 FULL = settings(STORY, max_examples=60 if IS_LONG else 12, stateful_step_count=30 if IS_LONG else 20)
 HUNT = settings(STORY, max_examples=20, stateful_step_count=10, phases=[Phase.generate])
 
