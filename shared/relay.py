@@ -43,6 +43,9 @@ BURST = 4
 BACK_OFF_SECONDS = (0.1, 2.0)
 """First and longest wait after a failed publish; full jitter in between. A returned broker is found within 2 s."""
 
+UNPUBLISHED_AT_ONCE = 2_000
+"""Events of one transaction: the intake commits in between."""
+
 log = structlog.get_logger()
 
 
@@ -55,6 +58,8 @@ class Relay:
         self._woken = asyncio.Event()
         self._opened = False
         self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        """What is under way is marked before anything else is done with what is marked."""
         self._failures = 0
         self._repeats = Repeats()
         self.trouble: str | None = None
@@ -79,6 +84,10 @@ class Relay:
 
     async def drain_once(self) -> int:
         """Publish and mark one batch; returns how many. Raises `BusUnavailable` after marking what was confirmed."""
+        async with self._turn:
+            return await self._drain_once()
+
+    async def _drain_once(self) -> int:
         messages: Sequence[Message] = await self._database.read(partial(outbox.unpublished, limit=BATCH))
         if not messages:
             return 0
@@ -119,16 +128,33 @@ class Relay:
             )
 
     async def look(self, queue: Queue) -> None:
-        """Ask the bus for this queue: an api to which nobody sends a lead must know, too, that its broker is away."""
+        """Ask the bus for this queue: an api to which nobody sends a lead must know, too, that its broker is away.
+
+        If the queue was lost, publish again what it may have had. Raises `Problem` when the database is away.
+        """
         if self._failures:
             return  # `run` is at it
         try:
             await self._open()
             await self._bus.stats(queue)
+            async with self._turn, self._bus.renewals(queue) as renewed:
+                if renewed:
+                    await self._publish_all_again(queue)
         except BusUnavailable as error:
             self._tell(error)
         else:
             self._recovered()
+
+    async def _publish_all_again(self, queue: Queue) -> None:
+        """All of the last 30 days: nobody knows what the lost queue had, and consumers know what they have handled."""
+        count, last = 0, ""
+        while ids := await self._database.write(partial(outbox.unpublish, after=last, limit=UNPUBLISHED_AT_ONCE)):
+            count, last = count + len(ids), ids[-1]
+        if count:
+            log.warning(
+                "a queue was lost with what was in it, publishing all events again", queue=queue.name, events=count
+            )
+            self.wake()
 
     async def _open(self) -> None:
         async with self._opening:

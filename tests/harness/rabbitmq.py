@@ -142,6 +142,22 @@ class RabbitNode:
             f"{{ok, _}} = rabbit_amqqueue:delete(Q, false, false, {_binary('test')})."
         )
 
+    def delete_exchange(self, vhost: str, name: str) -> None:
+        """With all its bindings."""
+        self.evaluate(
+            f"ok = rabbit_exchange:delete(rabbit_misc:r({_binary(vhost)}, exchange, {_binary(name)}), false,"
+            f" {_binary('test')})."
+        )
+
+    def delete_bindings(self, vhost: str, exchange: str, queue: str) -> None:
+        """All by which the exchange reaches the queue."""
+        self.evaluate(
+            f"Q = rabbit_misc:r({_binary(vhost)}, queue, {_binary(queue)}),"
+            f" X = rabbit_misc:r({_binary(vhost)}, exchange, {_binary(exchange)}),"
+            f" [_ | _] = [ok = rabbit_binding:remove(B, {_binary('test')})"
+            " || B <- rabbit_binding:list_for_source_and_destination(X, Q)]."
+        )
+
     def evaluate(self, expressions: str) -> str:
         """Runs Erlang expressions inside the node and returns the last value. Raises `RuntimeError` if they fail.
 

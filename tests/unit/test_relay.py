@@ -15,11 +15,13 @@ from shared.bus.protocol import BusUnavailable, PublishFailed
 from shared.database import Database
 from shared.events import Event, LeadCreated
 from shared.outbox import OutboxEvent
+from shared.problems import Problem
 from shared.relay import BATCH, Relay
 from shared.topology import NOTIFIER_QUEUE, leads_topology
 from tests.harness.events import lead_created
 from tests.harness.fake_bus import FakeBus
 
+QUEUE = leads_topology().queue(NOTIFIER_QUEUE)
 AWAY = BusUnavailable("RabbitMQ cannot be reached")
 
 
@@ -208,18 +210,82 @@ async def test_a_relay_that_is_stopped_while_it_publishes_marks_nothing(house, m
 
 
 async def test_a_broker_that_goes_away_while_nothing_is_sent_is_told_and_so_is_its_return(house):
-    queue = leads_topology().queue(NOTIFIER_QUEUE)
     house.bus.stats_failures = [AWAY, AWAY]
     with capture_logs() as logs:
         async with running(house.relay):
             for _ in range(2):
-                await house.relay.look(queue)
+                await house.relay.look(QUEUE)
                 await asyncio.sleep(1.2 * relay.SWEEP_SECONDS)
             with pytest.raises(RuntimeError, match="RabbitMQ cannot be reached"):
                 await house.relay.check()
-            await house.relay.look(queue)
+            await house.relay.look(QUEUE)
             await house.relay.check()
     assert [line["event"] for line in logs] == [
         "bus unavailable, events wait in the outbox",
         "bus available again, draining the outbox",
     ]
+
+
+async def test_when_a_queue_was_lost_all_that_was_published_is_published_again_once(house, monkeypatch):
+    monkeypatch.setattr(relay, "UNPUBLISHED_AT_ONCE", 2)
+    ids = await house.commit(5)
+    await house.relay.drain_once()
+    house.bus.is_renewed = True
+    for _ in range(2):
+        await house.relay.look(QUEUE)
+    assert house.marked() == []
+    await house.relay.drain_once()
+    await house.relay.drain_once()
+    assert house.bus.taken == ids * 2
+    assert house.marked() == ids
+
+
+async def test_what_the_lost_queue_took_while_it_was_lost_is_published_again_too(house, monkeypatch):
+    (id_,) = await house.commit()
+    under_way, confirmed = asyncio.Event(), asyncio.Event()
+
+    async def confirmed_late(_messages) -> None:
+        under_way.set()
+        await confirmed.wait()
+
+    monkeypatch.setattr(house.bus, "publish", confirmed_late)
+    draining = asyncio.create_task(house.relay.drain_once())
+    await under_way.wait()
+    house.bus.is_renewed = True
+    looking = asyncio.create_task(house.relay.look(QUEUE))
+    await asyncio.sleep(0.05)
+    confirmed.set()
+    await asyncio.gather(draining, looking)
+    monkeypatch.undo()
+    await house.relay.drain_once()
+    assert house.bus.taken == [id_]
+
+
+async def test_an_event_that_consumers_may_have_forgotten_is_not_published_again(house):
+    (old,) = await house.commit()
+    with sqlite3.connect(house.path) as connection:
+        connection.execute("UPDATE outbox SET created_at = datetime('now', '-31 days')")
+    connection.close()
+    (new,) = await house.commit()
+    await house.relay.drain_once()
+    house.bus.is_renewed = True
+    await house.relay.look(QUEUE)
+    await house.relay.drain_once()
+    assert house.bus.taken == [old, new, new]
+
+
+async def test_a_loss_that_could_not_be_seen_to_is_told_again(house, monkeypatch):
+    monkeypatch.setattr("shared.database.BUSY_TIMEOUT_SECONDS", 0.05)
+    ids = await house.commit()
+    await house.relay.drain_once()
+    house.database._writer._engine.dispose()
+    house.bus.is_renewed = True
+    other = sqlite3.connect(house.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Problem):
+        await house.relay.look(QUEUE)
+    other.execute("ROLLBACK")
+    other.close()
+    await house.relay.look(QUEUE)
+    await house.relay.drain_once()
+    assert house.bus.taken == ids * 2

@@ -83,6 +83,18 @@ class RabbitBus:
             await consumer.stop()
             self._consumers.discard(consumer)
 
+    @asynccontextmanager
+    async def renewals(self, queue: Queue) -> AsyncIterator[bool]:
+        """By the notes of whoever declared the queue anew: see `topology.declare`."""
+        async with self._errands.visit() as channel:
+            notes = await channel.get_queue(queue.renewals, ensure=False)
+            last = None
+            while (note := await notes.get(fail=False, timeout=_ANSWER_SECONDS)) is not None:
+                last = note
+            yield last is not None
+            if last is not None:
+                await last.channel.basic_ack(last.delivery_tag or 0, multiple=True)
+
     async def stats(self, queue: Queue) -> QueueStats:
         """By passive declarations, which tell the ready and the consumers but not what consumers hold."""
         async with self._errands.visit() as channel:
