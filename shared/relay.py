@@ -6,6 +6,7 @@ know; nothing is ever marked on hope.
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -27,7 +28,7 @@ from shared.topology import Queue
 from shared.tracing.messages import publishing
 from shared.tracing.spans import named_in
 
-BATCH = 200
+BATCH = 500
 """Most events in flight at once: enough to hide the round trip, few enough to send again without a thought."""
 
 SWEEP_SECONDS = 1.0
@@ -40,8 +41,11 @@ BURST_GATHER_SECONDS = 0.05
 BURST = 4
 """So many events at a time are a burst."""
 
-BACK_OFF_SECONDS = (0.1, 2.0)
-"""First and longest wait after a failed publish; full jitter in between. A returned broker is found within 2 s."""
+BACK_OFF_SECONDS = (0.1, 1.0)
+"""First and longest wait after a failed publish; full jitter in between. A returned broker is found within 1 s."""
+
+LOSSES_SECONDS = 5.0
+"""How often it asks whether a queue was lost."""
 
 UNPUBLISHED_AT_ONCE = 2_000
 """Events of one transaction: the intake commits in between."""
@@ -52,14 +56,14 @@ log = structlog.get_logger()
 class Relay:
     """One relay. Several may run: a doubled event is the consumers' ordinary case."""
 
-    def __init__(self, database: Database, bus: EventBus) -> None:
+    def __init__(self, database: Database, bus: EventBus, queues: Sequence[Queue] = ()) -> None:
+        """What is lost with one of these `queues` is published again."""
+        self._queues = queues
         self._database = database
         self._bus = bus
         self._woken = asyncio.Event()
         self._opened = False
         self._opening = asyncio.Lock()
-        self._turn = asyncio.Lock()
-        """What is under way is marked before anything else is done with what is marked."""
         self._failures = 0
         self._repeats = Repeats()
         self.trouble: str | None = None
@@ -71,8 +75,12 @@ class Relay:
 
     async def run(self) -> None:
         """Drain for ever; returns only by cancellation, which leaves every event where it was or marked."""
+        look_at = 0.0
         while True:
             try:
+                if time.monotonic() >= look_at:
+                    await self.make_good()
+                    look_at = time.monotonic() + LOSSES_SECONDS
                 sent = await self.drain_once()
             except (BusUnavailable, Problem) as error:
                 await self._back_off(error)
@@ -84,10 +92,6 @@ class Relay:
 
     async def drain_once(self) -> int:
         """Publish and mark one batch; returns how many. Raises `BusUnavailable` after marking what was confirmed."""
-        async with self._turn:
-            return await self._drain_once()
-
-    async def _drain_once(self) -> int:
         messages: Sequence[Message] = await self._database.read(partial(outbox.unpublished, limit=BATCH))
         if not messages:
             return 0
@@ -128,22 +132,28 @@ class Relay:
             )
 
     async def look(self, queue: Queue) -> None:
-        """Ask the bus for this queue: an api to which nobody sends a lead must know, too, that its broker is away.
-
-        If the queue was lost, publish again what it may have had. Raises `Problem` when the database is away.
-        """
+        """Ask the bus for this queue: an api to which nobody sends a lead must know, too, that its broker is away."""
         if self._failures:
             return  # `run` is at it
         try:
             await self._open()
             await self._bus.stats(queue)
-            async with self._turn, self._bus.renewals(queue) as renewed:
-                if renewed:
-                    await self._publish_all_again(queue)
         except BusUnavailable as error:
             self._tell(error)
         else:
             self._recovered()
+
+    async def make_good(self) -> None:
+        """If a queue was lost, have published again what it may have had.
+
+        Raises `BusUnavailable`, or `Problem` when the database is away; the bus then tells of the loss again.
+        Never beside a batch that is under way: what the lost queue had confirmed of it is not marked yet.
+        """
+        await self._open()
+        for queue in self._queues:
+            async with self._bus.renewals(queue) as renewed:
+                if renewed:
+                    await self._publish_all_again(queue)
 
     async def _publish_all_again(self, queue: Queue) -> None:
         """All of the last 30 days: nobody knows what the lost queue had, and consumers know what they have handled."""
@@ -154,7 +164,6 @@ class Relay:
             log.warning(
                 "a queue was lost with what was in it, publishing all events again", queue=queue.name, events=count
             )
-            self.wake()
 
     async def _open(self) -> None:
         async with self._opening:

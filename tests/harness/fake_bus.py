@@ -24,6 +24,7 @@ class FakeBus:
         self.stats_failures: list[BusUnavailable] = []
         self.is_renewed = False
         """Whether a queue was lost; answered once."""
+        self.renewals_failures: list[BusUnavailable] = []
         self.publish_failures: list[Exception] = []
         """What the next batches raise, first one first. Of a `PublishFailed`, what is confirmed is taken."""
 
@@ -52,6 +53,10 @@ class FakeBus:
 
     @asynccontextmanager
     async def renewals(self, _queue: Queue) -> AsyncIterator[bool]:
+        if not self.openings:
+            raise BusUnavailable("The bus is not open.")
+        if self.renewals_failures:
+            raise self.renewals_failures.pop(0)
         yield self.is_renewed
         self.is_renewed = False
 

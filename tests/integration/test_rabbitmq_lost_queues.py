@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.notifier.gauges import measure_queues
 from shared.bus import Message, PublishFailed
@@ -100,3 +101,15 @@ async def test_rooms_may_all_find_at_once_that_everything_is_missing(rabbit_url:
     finally:
         for bus in buses:
             await bus.close()
+
+
+async def test_who_may_not_read_the_notes_publishes_all_the_same(rabbit_node: RabbitNode, vhost: str, api) -> None:
+    old = dataclasses.replace(to_publish(TOPOLOGY), read="^$")
+    url = rabbit_node.add_user("old", vhost, **dataclasses.asdict(old))
+    with capture_logs() as lines:
+        async with RabbitBus(url, TOPOLOGY, client_name="old api") as bus:
+            for _ in range(2):
+                assert not await is_renewed(bus)
+            await bus.publish([message()])
+    (line,) = [line for line in lines if line["event"] == "cannot tell whether a queue was lost"]
+    assert "leads doctor" in line["reason"]

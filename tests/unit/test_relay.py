@@ -30,7 +30,7 @@ class Fixture:
         self.path = path
         self.database = Database(f"sqlite:///{path}")
         self.bus = FakeBus()
-        self.relay = Relay(self.database, self.bus)
+        self.relay = Relay(self.database, self.bus, [QUEUE])
 
     async def commit(self, count: int = 1, **about: str) -> list[str]:
         """As the intake does it; the ids, oldest first."""
@@ -232,33 +232,12 @@ async def test_when_a_queue_was_lost_all_that_was_published_is_published_again_o
     await house.relay.drain_once()
     house.bus.is_renewed = True
     for _ in range(2):
-        await house.relay.look(QUEUE)
+        await house.relay.make_good()
     assert house.marked() == []
     await house.relay.drain_once()
     await house.relay.drain_once()
     assert house.bus.taken == ids * 2
     assert house.marked() == ids
-
-
-async def test_what_the_lost_queue_took_while_it_was_lost_is_published_again_too(house, monkeypatch):
-    (id_,) = await house.commit()
-    under_way, confirmed = asyncio.Event(), asyncio.Event()
-
-    async def confirmed_late(_messages) -> None:
-        under_way.set()
-        await confirmed.wait()
-
-    monkeypatch.setattr(house.bus, "publish", confirmed_late)
-    draining = asyncio.create_task(house.relay.drain_once())
-    await under_way.wait()
-    house.bus.is_renewed = True
-    looking = asyncio.create_task(house.relay.look(QUEUE))
-    await asyncio.sleep(0.05)
-    confirmed.set()
-    await asyncio.gather(draining, looking)
-    monkeypatch.undo()
-    await house.relay.drain_once()
-    assert house.bus.taken == [id_]
 
 
 async def test_an_event_that_consumers_may_have_forgotten_is_not_published_again(house):
@@ -269,7 +248,7 @@ async def test_an_event_that_consumers_may_have_forgotten_is_not_published_again
     (new,) = await house.commit()
     await house.relay.drain_once()
     house.bus.is_renewed = True
-    await house.relay.look(QUEUE)
+    await house.relay.make_good()
     await house.relay.drain_once()
     assert house.bus.taken == [old, new, new]
 
@@ -283,9 +262,27 @@ async def test_a_loss_that_could_not_be_seen_to_is_told_again(house, monkeypatch
     other = sqlite3.connect(house.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Problem):
-        await house.relay.look(QUEUE)
+        await house.relay.make_good()
     other.execute("ROLLBACK")
     other.close()
-    await house.relay.look(QUEUE)
+    await house.relay.make_good()
     await house.relay.drain_once()
     assert house.bus.taken == ids * 2
+
+
+async def test_a_bus_that_hangs_when_it_is_asked_for_losses_is_told(house, monkeypatch):
+    monkeypatch.setattr(relay, "BACK_OFF_SECONDS", (0.01, 0.02))
+    house.bus.renewals_failures = [AWAY] * 3
+    ids = await house.commit()
+    with capture_logs() as lines:
+        async with running(house.relay):
+            await until(lambda: house.marked() == ids and house.relay.trouble is None)
+    assert [line["log_level"] for line in lines if "bus" in line["event"]] == ["warning", "info"]
+
+
+async def test_a_relay_that_starts_makes_good_what_was_lost_before(house):
+    ids = await house.commit()
+    await house.relay.drain_once()
+    house.bus.is_renewed = True
+    async with running(house.relay):
+        await until(lambda: house.bus.taken == ids * 2)
