@@ -10,7 +10,8 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from tests.chaos.checker import Attempt, Facts, Finding, Verdict, check, table
 from tests.chaos.collect import facts_at_rest
@@ -64,17 +65,39 @@ class Rig:
         At most `repeated` e-mails may have come again, each written down before: as many as a fault can cut short.
         """
         storm = Storm(self.deployment.api_url, scenario, dice=self.dice)
-        harm = asyncio.create_task(nemesis(storm))
-        posting = asyncio.create_task(storm.run(leads))
-        try:
-            await asyncio.gather(posting, harm)
-        finally:
-            for task in (posting, harm):
-                task.cancel()
-            await asyncio.gather(posting, harm, return_exceptions=True)
-        await self.judge(scenario, storm.ledger, faults=harm.result(), repeated=repeated)
+        faults = await self._both(storm, leads, nemesis(storm))
+        await self.judge(scenario, storm.ledger, faults=faults, repeated=repeated)
         assert storm.answered + storm.gave_up == leads
         return storm
+
+    async def run_throughout(
+        self, scenario: str, nemesis: Nemesis, *, pause_seconds: float, repeated: int = 0
+    ) -> Storm:
+        """As `run`, with leads for as long as `nemesis` takes; each client rests between two of them."""
+        storm = Storm(self.deployment.api_url, scenario, dice=self.dice, pause_seconds=pause_seconds)
+
+        async def harm() -> int:
+            try:
+                return await nemesis(storm)
+            finally:
+                storm.end()
+
+        faults = await self._both(storm, None, harm())
+        await self.judge(scenario, storm.ledger, faults=faults, repeated=repeated)
+        return storm
+
+    async def _both(self, storm: Storm, leads: int | None, harm: Coroutine[Any, Any, int]) -> int:
+        """Run both to their ends, or neither; how many times there was harm."""
+        tasks = asyncio.create_task(storm.run(leads)), asyncio.create_task(harm)
+        try:
+            _, faults = await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._ledger += storm.ledger  # the next scenario finds its leads
+            raise
+        return faults
 
     async def judge(self, scenario: str, ledger: Sequence[Attempt], *, faults: int, repeated: int = 0) -> Facts:
         """Wait for rest, check everything, tell the verdict; fails unless the promise was kept."""

@@ -1,7 +1,9 @@
 """The storm: clients that post leads and keep their own ledger of it, outside of the system."""
 
 import asyncio
+import itertools
 import random
+import re
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -27,22 +29,31 @@ class Storm:
     `ledger` has every attempt, its answer or the lack of one, and when.
     """
 
-    def __init__(self, url: str, name: str, *, dice: random.Random) -> None:
+    def __init__(self, url: str, name: str, *, dice: random.Random, pause_seconds: float = 0.0) -> None:
+        """Between two leads a client rests for `pause_seconds` on average."""
         self.ledger: list[Attempt] = []
         self.answered = 0
         """Leads answered with 201."""
         self.gave_up = 0
+        self.waits: list[tuple[float, float]] = []
+        """Of each answer with 201: when its request began (`time.monotonic`), and how many seconds it took."""
         self._url = url
-        self._name = name.replace(" ", "-")
+        self._name = re.sub(r"[^a-z0-9]+", "-", name.lower())
         self._dice = dice
+        self._pause_seconds = pause_seconds
+        self._is_over = False
         self._progress = asyncio.Condition()
 
-    async def run(self, count: int) -> None:
-        """Post `count` leads with 16 clients."""
-        numbers = iter(range(count))
+    async def run(self, count: int | None = None) -> None:
+        """Post `count` leads with 16 clients, or leads until `end`."""
+        numbers = iter(itertools.count() if count is None else range(count))
         async with asyncio.TaskGroup() as clients:
             for number in range(CLIENTS):
                 clients.create_task(self._client(numbers, is_patient=number >= IMPATIENT))
+
+    def end(self) -> None:
+        """No lead is begun any more."""
+        self._is_over = True
 
     async def reaches(self, count: int) -> None:
         """Wait until so many leads were answered with 201, or given up."""
@@ -51,18 +62,20 @@ class Storm:
 
     async def _client(self, numbers: Iterator[int], *, is_patient: bool) -> None:
         async with Client(self._url) as client:
-            for number in numbers:
+            for number in itertools.takewhile(lambda _: not self._is_over, numbers):
                 email, resume = f"{self._name}-{number}@example.com", pdf(RESUME_BYTES, seed=number)
                 is_answered = await self._post(client, email, resume, is_patient=is_patient)
                 async with self._progress:
                     self.answered += is_answered
                     self.gave_up += not is_answered
                     self._progress.notify_all()
+                await asyncio.sleep(self._dice.uniform(0, 2 * self._pause_seconds))
 
     async def _post(self, client: Client, email: str, resume: bytes, *, is_patient: bool) -> bool:
         """Whether it was answered with 201. Fails on a refusal: there is nothing wrong with these leads."""
         hashed = sha256(resume).hexdigest()
         while True:
+            began_at = time.monotonic()
             try:
                 status, lead_id = await _try(client, email, resume)
             except aiohttp.ClientConnectorError:
@@ -71,6 +84,7 @@ class Storm:
                 self.ledger.append(Attempt(email, hashed, status, lead_id, time.time()))
                 assert status in {201, 503, None}, f"{email} was answered {status}"
                 if status == 201:
+                    self.waits.append((began_at, time.monotonic() - began_at))
                     return True
                 if status is None and not is_patient:
                     return False

@@ -42,6 +42,7 @@ class Proxy:
         """How much later each piece arrives, both ways."""
         self._target_port = target_port
         self._connections: set[_Connection] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._to_target, self._to_client = asyncio.Event(), asyncio.Event()
 
@@ -52,6 +53,7 @@ class Proxy:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.refuse()
         self.reset()
+        await asyncio.gather(*self._serving)
 
     async def heal(self) -> None:
         """Carry everything at once again, also what silence kept back; what was reset or half open stays so."""
@@ -59,7 +61,7 @@ class Proxy:
         self._to_target.set()
         self._to_client.set()
         if self._server is None:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
@@ -96,6 +98,11 @@ class Proxy:
             self._to_target.clear()
         if to_client:
             self._to_client.clear()
+
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._accept(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
