@@ -20,7 +20,7 @@ NOTICED_SECONDS = 15.0
 
 async def test_connections_that_are_reset_lose_nothing(broker: Broker):
     async def reset() -> None:
-        assert broker.proxy.reset() > 0
+        await broker.seconds_until(lambda: broker.proxy.reset() > 0)  # the rooms may just be away themselves
 
     nemesis = broker.rig.at_random(reset, times=RESETS, leads=LEADS)
     storm = await broker.rig.run("connections to RabbitMQ reset", nemesis, leads=LEADS)
