@@ -82,6 +82,26 @@ def mark_published(session: Session, ids: Sequence[str]) -> None:
     session.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(ids)).values(published_at=datetime.now(UTC)))
 
 
+def unpublish(session: Session, *, after: str, limit: int) -> list[str]:
+    """Have the next `limit` published events behind the id `after` published once more; returns their ids.
+
+    None that is older than `EVENTS_KEPT`: consumers may no longer know it.
+    """
+    wanted = (
+        select(_OUTBOX.c.id)
+        .where(
+            _OUTBOX.c.id > after,
+            _OUTBOX.c.published_at.is_not(None),
+            _OUTBOX.c.created_at > datetime.now(UTC) - EVENTS_KEPT,
+        )
+        .order_by(_OUTBOX.c.id)
+        .limit(limit)
+    )
+    ids = list(session.execute(wanted).scalars())
+    session.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(ids)).values(published_at=None))
+    return ids
+
+
 def backlog(session: Session) -> Backlog:
     """How far the relay is behind."""
     waiting = col(OutboxEvent.published_at).is_(None)

@@ -6,6 +6,7 @@ know; nothing is ever marked on hope.
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -27,7 +28,7 @@ from shared.topology import Queue
 from shared.tracing.messages import publishing
 from shared.tracing.spans import named_in
 
-BATCH = 200
+BATCH = 500
 """Most events in flight at once: enough to hide the round trip, few enough to send again without a thought."""
 
 SWEEP_SECONDS = 1.0
@@ -40,8 +41,14 @@ BURST_GATHER_SECONDS = 0.05
 BURST = 4
 """So many events at a time are a burst."""
 
-BACK_OFF_SECONDS = (0.1, 2.0)
-"""First and longest wait after a failed publish; full jitter in between. A returned broker is found within 2 s."""
+BACK_OFF_SECONDS = (0.1, 1.0)
+"""First and longest wait after a failed publish; full jitter in between. A returned broker is found within 1 s."""
+
+LOSSES_SECONDS = 5.0
+"""How often it asks whether a queue was lost."""
+
+UNPUBLISHED_AT_ONCE = 2_000
+"""Events of one transaction: the intake commits in between."""
 
 log = structlog.get_logger()
 
@@ -49,7 +56,9 @@ log = structlog.get_logger()
 class Relay:
     """One relay. Several may run: a doubled event is the consumers' ordinary case."""
 
-    def __init__(self, database: Database, bus: EventBus) -> None:
+    def __init__(self, database: Database, bus: EventBus, queues: Sequence[Queue] = ()) -> None:
+        """What is lost with one of these `queues` is published again."""
+        self._queues = queues
         self._database = database
         self._bus = bus
         self._woken = asyncio.Event()
@@ -66,8 +75,12 @@ class Relay:
 
     async def run(self) -> None:
         """Drain for ever; returns only by cancellation, which leaves every event where it was or marked."""
+        look_at = 0.0
         while True:
             try:
+                if time.monotonic() >= look_at:
+                    await self.make_good()
+                    look_at = time.monotonic() + LOSSES_SECONDS
                 sent = await self.drain_once()
             except (BusUnavailable, Problem) as error:
                 await self._back_off(error)
@@ -129,6 +142,28 @@ class Relay:
             self._tell(error)
         else:
             self._recovered()
+
+    async def make_good(self) -> None:
+        """If a queue was lost, have published again what it may have had.
+
+        Raises `BusUnavailable`, or `Problem` when the database is away; the bus then tells of the loss again.
+        Never beside a batch that is under way: what the lost queue had confirmed of it is not marked yet.
+        """
+        await self._open()
+        for queue in self._queues:
+            async with self._bus.renewals(queue) as renewed:
+                if renewed:
+                    await self._publish_all_again(queue)
+
+    async def _publish_all_again(self, queue: Queue) -> None:
+        """All of the last 30 days: nobody knows what the lost queue had, and consumers know what they have handled."""
+        count, last = 0, ""
+        while ids := await self._database.write(partial(outbox.unpublish, after=last, limit=UNPUBLISHED_AT_ONCE)):
+            count, last = count + len(ids), ids[-1]
+        if count:
+            log.warning(
+                "a queue was lost with what was in it, publishing all events again", queue=queue.name, events=count
+            )
 
     async def _open(self) -> None:
         async with self._opening:

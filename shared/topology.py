@@ -56,6 +56,11 @@ class Queue:
         """The queue that keeps what could not be handled, with the reason, until somebody replays or purges it."""
         return f"{self.name}.dead"
 
+    @property
+    def renewals(self) -> str:
+        """The queue of notes to who publishes: each says that one of the others was missing and was made anew."""
+        return f"{self.name}.renewals"
+
 
 @dataclass(frozen=True)
 class Topology:

@@ -30,8 +30,8 @@ from shared.tracing.spans import failing
 STOP_GRACE_SECONDS = 8.0
 """How long work in hand may take to finish after a stop; what does not is delivered again elsewhere."""
 
-OPEN_AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
-"""Waits between attempts to open the bus; the last one repeats, so that a returned broker is found within 2 s."""
+OPEN_AGAIN_SECONDS = (0.2, 0.5, 1.0)
+"""Waits between attempts to open the bus; the last one repeats, so that a returned broker is found within 1 s."""
 
 MAX_EVENT_BYTES = 256 * 1024
 """Far above what an event of ours takes (some 5 KiB at most), and read in a moment."""

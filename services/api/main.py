@@ -34,7 +34,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     database = Database(settings.resolved_database_url)
     topology = leads_topology(settings.retry_delays_seconds)
     bus = bus_for(settings.resolved_broker_url, topology, client_name="api")
-    relay = Relay(database, bus)
+    relay = Relay(database, bus, topology.queues)
     staff = Staff(database, Tokens(settings.token_key, STAFF), settings.token_lifetime_seconds)
     storage = StorageClient(settings.resolved_storage_url, Tokens(settings.resolved_service_secret, SERVICE))
     intake = Intake(

@@ -10,10 +10,13 @@ from shared.topology import Topology
 async def measure_queues(bus: EventBus, topology: Topology) -> None:
     """Set the gauges of every queue, as the bus tells them on both its sizes.
 
+    What somebody deleted is declared again first: the api may not be allowed to, and waits for it.
+
     Raises `BusUnavailable`, and withdraws what was told before: among several notifiers, whoever still hears from the
     broker must not be outvoted by an old number.
     """
     try:
+        await bus.open()
         for queue in topology.queues:
             _show(await bus.stats(queue))
     except BusUnavailable:

@@ -130,6 +130,14 @@ class EventBus(Protocol):
         """
         ...
 
+    def renewals(self, queue: Queue) -> AbstractAsyncContextManager[bool]:
+        """Whether `queue`, or a level of it, was missing since this was last answered, and was made anew.
+
+        What was in it is gone, so that whoever published it should do so again. Leaving the context without an error is
+        the answer that this is seen to; until then it is told again.
+        """
+        ...
+
     async def stats(self, queue: Queue) -> QueueStats: ...
 
     def listing(self, queue: Queue) -> AsyncIterator[Sequence[str]] | None:

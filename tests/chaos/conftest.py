@@ -3,8 +3,10 @@
 import pytest
 import pytest_asyncio
 
+from tests.chaos.broker import Broker
 from tests.chaos.rig import SETTINGS, Rig
 from tests.chaos.verdicts import Verdicts
+from tests.harness.proxy import Proxy
 from tests.harness.sizes import AT_SCALE, EMBEDDED, at_scale, embedded
 
 VERDICTS = pytest.StashKey[Verdicts]()
@@ -40,3 +42,17 @@ async def rig(request, tmp_path_factory, verdicts):
     else:
         async with at_scale(folder, request.getfixturevalue("rabbit_node"), SETTINGS) as house:
             yield Rig(house, AT_SCALE, verdicts)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def broker(tmp_path_factory, rabbit_node, verdicts):
+    """RabbitMQ with a proxy before it, and the rig of a deployment that is led there."""
+    rabbit_node.start()
+    folder = tmp_path_factory.mktemp(AT_SCALE)
+    async with (
+        Proxy(rabbit_node.port) as proxy,
+        at_scale(folder, rabbit_node, SETTINGS, broker_port=proxy.port) as house,
+    ):
+        broker = Broker(Rig(house, AT_SCALE, verdicts), rabbit_node, proxy)
+        await broker.prepare()
+        yield broker

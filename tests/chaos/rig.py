@@ -10,7 +10,8 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from tests.chaos.checker import Attempt, Facts, Finding, Verdict, check, table
 from tests.chaos.collect import facts_at_rest
@@ -59,28 +60,40 @@ class Rig:
     def deployment(self) -> Deployment:
         return self.house.deployment
 
-    async def run(self, scenario: str, nemesis: Nemesis, *, leads: int | None, repeated: int = 0) -> Storm:
+    async def run(
+        self, scenario: str, nemesis: Nemesis, *, leads: int | None, repeated: int = 0, pause_seconds: float = 0.0
+    ) -> Storm:
         """Post `leads` leads (None: until it is done) while `nemesis` does harm; fail unless the promise was kept.
 
         At most `repeated` e-mails may have come again, each written down before: as many as a fault can cut short.
+        Each client rests for `pause_seconds` between two leads.
         """
-        storm = Storm(self.deployment.api_url, scenario, dice=self.dice)
-        harm = asyncio.create_task(nemesis(storm))
-        if leads is None:
-            harm.add_done_callback(lambda _: storm.be_over())
-        posting = asyncio.create_task(storm.run(leads))
-        try:
-            await asyncio.gather(posting, harm)
-        except BaseException:
-            self._ledger += storm.ledger  # what a failed scenario posted is no phantom to the next one
-            raise
-        finally:
-            for task in (posting, harm):
-                task.cancel()
-            await asyncio.gather(posting, harm, return_exceptions=True)
-        await self.judge(scenario, storm.ledger, faults=harm.result(), repeated=repeated)
+        storm = Storm(self.deployment.api_url, scenario, dice=self.dice, pause_seconds=pause_seconds)
+
+        async def harm() -> int:
+            try:
+                return await nemesis(storm)
+            finally:
+                if leads is None:
+                    storm.end()
+
+        faults = await self._both(storm, leads, harm())
+        await self.judge(scenario, storm.ledger, faults=faults, repeated=repeated)
         assert leads is None or storm.answered + storm.gave_up == leads
         return storm
+
+    async def _both(self, storm: Storm, leads: int | None, harm: Coroutine[Any, Any, int]) -> int:
+        """Run both to their ends, or neither; how many times there was harm."""
+        tasks = asyncio.create_task(storm.run(leads)), asyncio.create_task(harm)
+        try:
+            _, faults = await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._ledger += storm.ledger  # what a failed scenario posted is no phantom to the next one
+            raise
+        return faults
 
     async def judge(self, scenario: str, ledger: Sequence[Attempt], *, faults: int, repeated: int = 0) -> Facts:
         """Wait for rest, check everything, tell what is new; fails unless the promise was kept."""

@@ -33,26 +33,30 @@ class Storm:
     `ledger` has every attempt, its answer or the lack of one, and when.
     """
 
-    def __init__(self, url: str, name: str, *, dice: random.Random) -> None:
+    def __init__(self, url: str, name: str, *, dice: random.Random, pause_seconds: float = 0.0) -> None:
+        """Between two leads a client rests for `pause_seconds` on average."""
         self.ledger: list[Attempt] = []
         self.answered = 0
         """Leads answered with 201."""
         self.gave_up = 0
+        self.waits: list[tuple[float, float]] = []
+        """Of each answer with 201: when its request began (`time.monotonic`), and how many seconds it took."""
         self._url = url
         self._name = re.sub(r"[^a-z0-9]+", "-", name.lower())  # becomes part of addresses
         self._dice = dice
+        self._pause_seconds = pause_seconds
         self._progress = asyncio.Condition()
         self._is_over = False
 
-    async def run(self, count: int | None) -> None:
-        """Post `count` leads with 16 clients; without a count, for as long as it is not over."""
+    async def run(self, count: int | None = None) -> None:
+        """Post `count` leads with 16 clients, or leads until `end`."""
         numbers = itertools.count() if count is None else iter(range(count))
         async with asyncio.TaskGroup() as clients:
             for number in range(CLIENTS):
                 clients.create_task(self._client(numbers, is_patient=number >= IMPATIENT))
 
-    def be_over(self) -> None:
-        """Begin no further lead."""
+    def end(self) -> None:
+        """No lead is begun any more."""
         self._is_over = True
 
     async def reaches(self, count: int) -> None:
@@ -69,11 +73,13 @@ class Storm:
                     self.answered += is_answered
                     self.gave_up += not is_answered
                     self._progress.notify_all()
+                await asyncio.sleep(self._dice.uniform(0, 2 * self._pause_seconds))
 
     async def _post(self, client: Client, email: str, resume: bytes, *, is_patient: bool) -> bool:
         """Whether it was answered with 201. Fails on a refusal: there is nothing wrong with these leads."""
         hashed = sha256(resume).hexdigest()
         while True:
+            began_at = time.monotonic()
             try:
                 answer = await _try(client, email, resume)
             except aiohttp.ClientConnectorError:
@@ -83,6 +89,7 @@ class Storm:
                 self.ledger.append(_attempt(email, hashed, answer))
                 assert status in {201, 503, None}, f"{email} was answered {status}"
                 if status == 201:
+                    self.waits.append((began_at, time.monotonic() - began_at))
                     return True
                 if status is None and not is_patient:
                     return False

@@ -22,6 +22,9 @@ class FakeBus:
         self.open_failures: list[BusUnavailable] = []
         """What the next openings raise, first one first."""
         self.stats_failures: list[BusUnavailable] = []
+        self.is_renewed = False
+        """Whether a queue was lost; answered once."""
+        self.renewals_failures: list[BusUnavailable] = []
         self.publish_failures: list[Exception] = []
         """What the next batches raise, first one first. Of a `PublishFailed`, what is confirmed is taken."""
 
@@ -47,6 +50,15 @@ class FakeBus:
         if self.stats_failures:
             raise self.stats_failures.pop(0)
         return QueueStats(queue.name, ready=0, unacked=0, consumers=1, retrying={}, dead=0)
+
+    @asynccontextmanager
+    async def renewals(self, _queue: Queue) -> AsyncIterator[bool]:
+        if not self.openings:
+            raise BusUnavailable("The bus is not open.")
+        if self.renewals_failures:
+            raise self.renewals_failures.pop(0)
+        yield self.is_renewed
+        self.is_renewed = False
 
     @asynccontextmanager
     async def consume(self, _queue: Queue, prefetch: int) -> AsyncIterator[AsyncIterator[Any]]:

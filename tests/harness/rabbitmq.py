@@ -21,6 +21,9 @@ _PACKAGE = Path("/usr/lib/rabbitmq/lib")
 _PROGRAMS = ("erl", "epmd", "erl_call")
 _METRICS_PLUGIN = "rabbitmq_prometheus"
 _USER = "leads"
+_FREE_BYTES = 1_000_000
+"""RabbitMQ's disk alarm, so low that no test machine raises it."""
+
 _START_SECONDS = 60.0
 _END_SECONDS = 15.0
 
@@ -63,10 +66,10 @@ class RabbitNode:
         """Whether the broker's process is there."""
         return self._broker is not None and self._broker.poll() is None
 
-    def url(self, vhost: str = "/", *, password: str | None = None) -> str:
-        """`amqp://` with the node's only user; another `password` makes a wrong login."""
+    def url(self, vhost: str = "/", *, password: str | None = None, port: int | None = None) -> str:
+        """`amqp://` with the node's first user; another `password` makes a wrong login, `port` leads to a proxy."""
         path = "%2F" if vhost == "/" else vhost
-        return f"amqp://{_USER}:{password or self._password}@127.0.0.1:{self._port}/{path}"
+        return f"amqp://{_USER}:{password or self._password}@127.0.0.1:{port or self._port}/{path}"
 
     def start(self) -> None:
         """Returns when the node takes connections, at once if it does. Raises `RuntimeError` with its output."""
@@ -142,6 +145,49 @@ class RabbitNode:
             f"{{ok, _}} = rabbit_amqqueue:delete(Q, false, false, {_binary('test')})."
         )
 
+    def change_password(self, password: str | None = None) -> None:
+        """Of the node's first user, whose connections end; None gives back the one that `url` has."""
+        user, password = _binary(_USER), _binary(password or self._password)
+        self.evaluate(
+            f"ok = rabbit_auth_backend_internal:change_password({user}, {password}, {_binary('test')}),"
+            f" rabbit_networking:close_all_user_connections({user}, {_binary('password changed')})."
+        )
+
+    def starve(self, *, memory: bool = False, disk: bool = False) -> None:
+        """Set limits that raise RabbitMQ's alarms within seconds, or those that it started with."""
+        watermark, free_bytes = "0.000001" if memory else "0.4", 10**18 if disk else _FREE_BYTES
+        self.evaluate(
+            f"ok = vm_memory_monitor:set_vm_memory_high_watermark({watermark}),"
+            f" ok = rabbit_disk_monitor:set_disk_free_limit({free_bytes})."
+        )
+
+    def bound_queue(self, vhost: str, name: str, messages: int) -> None:
+        """By a policy, as ops do: no more than so many messages, or a few over."""
+        self.evaluate(
+            f"rabbit_policy:set({_binary(vhost)}, {_binary('bounded')}, {_binary(f'^{name}$')},"
+            f" [{{{_binary('max-length')}, {messages}}}], 0, {_binary('queues')}, {_binary('test')})."
+        )
+
+    def unbound_queues(self, vhost: str) -> None:
+        """After `bound_queue`."""
+        self.evaluate(f"ok = rabbit_policy:delete({_binary(vhost)}, {_binary('bounded')}, {_binary('test')}).")
+
+    def delete_exchange(self, vhost: str, name: str) -> None:
+        """With all its bindings."""
+        self.evaluate(
+            f"ok = rabbit_exchange:delete(rabbit_misc:r({_binary(vhost)}, exchange, {_binary(name)}), false,"
+            f" {_binary('test')})."
+        )
+
+    def delete_bindings(self, vhost: str, exchange: str, queue: str) -> None:
+        """All by which the exchange reaches the queue."""
+        self.evaluate(
+            f"Q = rabbit_misc:r({_binary(vhost)}, queue, {_binary(queue)}),"
+            f" X = rabbit_misc:r({_binary(vhost)}, exchange, {_binary(exchange)}),"
+            f" [_ | _] = [ok = rabbit_binding:remove(B, {_binary('test')})"
+            " || B <- rabbit_binding:list_for_source_and_destination(X, Q)]."
+        )
+
     def evaluate(self, expressions: str) -> str:
         """Runs Erlang expressions inside the node and returns the last value. Raises `RuntimeError` if they fail.
 
@@ -196,7 +242,7 @@ class RabbitNode:
         (self._folder / "environment.conf").write_text("")
         (self._folder / "enabled_plugins").write_text(f"[{self._plugin}].\n")
         (self._folder / "rabbitmq.config").write_text(
-            _CONFIGURATION % (self._port, _USER, self._password, self.metrics_port)
+            _CONFIGURATION % (self._port, _USER, self._password, _FREE_BYTES, self.metrics_port)
         )
         self._link_server()
 
@@ -242,7 +288,7 @@ _CONFIGURATION = """\
 [{rabbit, [{tcp_listeners, [{"127.0.0.1", %d}]},
            {default_user, <<"%s">>},
            {default_pass, <<"%s">>},
-           {disk_free_limit, 1000000}]},
+           {disk_free_limit, %d}]},
  {rabbitmq_prometheus, [{tcp_config, [{ip, "127.0.0.1"}, {port, %d}]}]},
  {ra, [{wal_max_size_bytes, 8388608},
        {segment_max_entries, 1024}]}].

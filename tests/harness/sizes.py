@@ -52,13 +52,20 @@ async def with_sendgrid(folder: Path, settings: Mapping[str, str] | None = None)
 
 
 @asynccontextmanager
-async def at_scale(folder: Path, node: RabbitNode, settings: Mapping[str, str] | None = None) -> AsyncIterator[House]:
-    """RabbitMQ (a virtual host of its own in `node`), and mail to a stand-in for SendGrid."""
+async def at_scale(
+    folder: Path, node: RabbitNode, settings: Mapping[str, str] | None = None, *, broker_port: int | None = None
+) -> AsyncIterator[House]:
+    """RabbitMQ (a virtual host of its own in `node`), and mail to a stand-in for SendGrid.
+
+    `broker_port` is where the rooms find the node if something stands between, as a `Proxy` does.
+    """
     node.start()
     vhost = f"test-{new_id()}"
     node.add_vhost(vhost)
     try:
-        async with with_sendgrid(folder, {"LEADS_BROKER_URL": node.url(vhost), **(settings or {})}) as house:
+        async with with_sendgrid(
+            folder, {"LEADS_BROKER_URL": node.url(vhost, port=broker_port), **(settings or {})}
+        ) as house:
             yield house
     finally:
         if node.running:

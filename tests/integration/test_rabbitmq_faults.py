@@ -223,12 +223,12 @@ async def test_a_broker_without_memory_takes_acknowledgements_and_keeps_failed_e
     assert {letter.message.id for letter in await bus.peek(WORK, 10)} == {second.message.id}
 
 
-async def test_every_connection_agrees_on_heartbeats_of_five_seconds(rabbit_node: RabbitNode, bus: RabbitBus) -> None:
+async def test_every_connection_agrees_on_heartbeats_of_three_seconds(rabbit_node: RabbitNode, bus: RabbitBus) -> None:
     await bus.publish([message()])
     async with bus.consume(WORK, prefetch=1) as deliveries:
         await receive(deliveries)
         agreed = rabbit_node.evaluate(
-            "lists:usort([T || [{timeout, T}] <- rabbit_networking:connection_info_all([timeout])]) =:= [5]."
+            "lists:usort([T || [{timeout, T}] <- rabbit_networking:connection_info_all([timeout])]) =:= [3]."
         )
         assert agreed == "true"
 

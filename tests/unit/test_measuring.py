@@ -25,12 +25,18 @@ def exported(name: str, **labels: str) -> float | None:
 
 
 class BrokerAway:
+    async def open(self) -> None:
+        """As far as it remembers, it is."""
+
     async def stats(self, _queue):
         raise BusUnavailable("RabbitMQ cannot be reached")
 
 
 class BrokerOfRabbitMQ:
     """Tells what RabbitMQ's protocol tells."""
+
+    async def open(self) -> None:
+        """It is."""
 
     async def stats(self, queue) -> QueueStats:
         levels = {level.name: 0 for level in queue.retry_levels}

@@ -15,11 +15,13 @@ from shared.bus.protocol import BusUnavailable, PublishFailed
 from shared.database import Database
 from shared.events import Event, LeadCreated
 from shared.outbox import OutboxEvent
+from shared.problems import Problem
 from shared.relay import BATCH, Relay
 from shared.topology import NOTIFIER_QUEUE, leads_topology
 from tests.harness.events import lead_created
 from tests.harness.fake_bus import FakeBus
 
+QUEUE = leads_topology().queue(NOTIFIER_QUEUE)
 AWAY = BusUnavailable("RabbitMQ cannot be reached")
 
 
@@ -28,7 +30,7 @@ class Fixture:
         self.path = path
         self.database = Database(f"sqlite:///{path}")
         self.bus = FakeBus()
-        self.relay = Relay(self.database, self.bus)
+        self.relay = Relay(self.database, self.bus, [QUEUE])
 
     async def commit(self, count: int = 1, **about: str) -> list[str]:
         """As the intake does it; the ids, oldest first."""
@@ -208,18 +210,79 @@ async def test_a_relay_that_is_stopped_while_it_publishes_marks_nothing(house, m
 
 
 async def test_a_broker_that_goes_away_while_nothing_is_sent_is_told_and_so_is_its_return(house):
-    queue = leads_topology().queue(NOTIFIER_QUEUE)
     house.bus.stats_failures = [AWAY, AWAY]
     with capture_logs() as logs:
         async with running(house.relay):
             for _ in range(2):
-                await house.relay.look(queue)
+                await house.relay.look(QUEUE)
                 await asyncio.sleep(1.2 * relay.SWEEP_SECONDS)
             with pytest.raises(RuntimeError, match="RabbitMQ cannot be reached"):
                 await house.relay.check()
-            await house.relay.look(queue)
+            await house.relay.look(QUEUE)
             await house.relay.check()
     assert [line["event"] for line in logs] == [
         "bus unavailable, events wait in the outbox",
         "bus available again, draining the outbox",
     ]
+
+
+async def test_when_a_queue_was_lost_all_that_was_published_is_published_again_once(house, monkeypatch):
+    monkeypatch.setattr(relay, "UNPUBLISHED_AT_ONCE", 2)
+    ids = await house.commit(5)
+    await house.relay.drain_once()
+    house.bus.is_renewed = True
+    for _ in range(2):
+        await house.relay.make_good()
+    assert house.marked() == []
+    await house.relay.drain_once()
+    await house.relay.drain_once()
+    assert house.bus.taken == ids * 2
+    assert house.marked() == ids
+
+
+async def test_an_event_that_consumers_may_have_forgotten_is_not_published_again(house):
+    (old,) = await house.commit()
+    with sqlite3.connect(house.path) as connection:
+        connection.execute("UPDATE outbox SET created_at = datetime('now', '-31 days')")
+    connection.close()
+    (new,) = await house.commit()
+    await house.relay.drain_once()
+    house.bus.is_renewed = True
+    await house.relay.make_good()
+    await house.relay.drain_once()
+    assert house.bus.taken == [old, new, new]
+
+
+async def test_a_loss_that_could_not_be_seen_to_is_told_again(house, monkeypatch):
+    monkeypatch.setattr("shared.database.BUSY_TIMEOUT_SECONDS", 0.05)
+    ids = await house.commit()
+    await house.relay.drain_once()
+    house.database._writer._engine.dispose()
+    house.bus.is_renewed = True
+    other = sqlite3.connect(house.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Problem):
+        await house.relay.make_good()
+    other.execute("ROLLBACK")
+    other.close()
+    await house.relay.make_good()
+    await house.relay.drain_once()
+    assert house.bus.taken == ids * 2
+
+
+async def test_a_bus_that_hangs_when_it_is_asked_for_losses_is_told(house, monkeypatch):
+    monkeypatch.setattr(relay, "BACK_OFF_SECONDS", (0.01, 0.02))
+    house.bus.renewals_failures = [AWAY] * 3
+    ids = await house.commit()
+    with capture_logs() as lines:
+        async with running(house.relay):
+            await until(lambda: house.marked() == ids and house.relay.trouble is None)
+    assert [line["log_level"] for line in lines if "bus" in line["event"]] == ["warning", "info"]
+
+
+async def test_a_relay_that_starts_makes_good_what_was_lost_before(house):
+    ids = await house.commit()
+    await house.relay.drain_once()
+    house.bus.is_renewed = True
+    async with running(house.relay):
+        await until(lambda: house.bus.taken == ids * 2)

@@ -29,7 +29,17 @@ def lacks(broker: Broker, permission: str, name: str) -> Finding:
 
 
 async def may_publish(broker: Broker) -> list[Finding]:
-    """Publishes an event that no queue takes, so that RabbitMQ confirms and drops it."""
+    """Publishes an event that no queue takes, so that RabbitMQ confirms and drops it; looks at what is to be read."""
+    unread = [await refusal(_look_at_notes(broker, queue)) for queue in broker.topology.queues]
+    lacking = [
+        lacks(broker, "read", queue.renewals)
+        for queue, refused in zip(broker.topology.queues, unread, strict=True)
+        if isinstance(refused, ChannelAccessRefused)
+    ]
+    return lacking + await _may_write(broker)
+
+
+async def _may_write(broker: Broker) -> list[Finding]:
     exchange = broker.topology.exchange
     refused = await refusal(_publish(broker, exchange))
     if isinstance(refused, ChannelAccessRefused):
@@ -71,6 +81,12 @@ async def _publish(broker: Broker, exchange: str) -> None:
         underlay = await channel.get_underlay_channel()
         async with asyncio.timeout(ALARM_SECONDS):
             await underlay.connection.ready()
+
+
+async def _look_at_notes(broker: Broker, queue: Queue) -> None:
+    """A note that is there is back in its place when the channel closes."""
+    async with broker.channel() as channel:
+        await (await channel.get_queue(queue.renewals, ensure=False)).get(fail=False, timeout=ANSWER_SECONDS)
 
 
 async def _bind(broker: Broker, queue: Queue) -> None:

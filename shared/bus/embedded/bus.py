@@ -95,6 +95,16 @@ class EmbeddedBus:
             self._consumers.discard(consumer)
             await consumer.leave()
 
+    @asynccontextmanager
+    async def renewals(self, queue: Queue) -> AsyncIterator[bool]:
+        """Queues are rows here: only all of them can be missing, with the file."""
+        del queue
+        # Written, not read: a file that was deleted in use can be read for ever.
+        renewed = await self._file.write(rows.is_renewed, durable=False)
+        yield renewed
+        if renewed:
+            await self._file.write(rows.forget_renewals)
+
     async def stats(self, queue: Queue) -> QueueStats:
         return await self._file.read(partial(rows.count, queue=queue, now=time.time()))
 

@@ -159,6 +159,16 @@ def claim(connection: sqlite3.Connection, queue: Queue, consumer: int, limit: in
     return [Claim(row[1], consumer, row[2], row[3], _message(row[4:])) for row in rows]
 
 
+def is_renewed(connection: sqlite3.Connection) -> bool:
+    """Whether somebody must still be told that this file was made anew."""
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM renewal)").fetchone()[0])
+
+
+def forget_renewals(connection: sqlite3.Connection) -> None:
+    """They were seen to."""
+    connection.execute("DELETE FROM renewal")
+
+
 def has_ready(connection: sqlite3.Connection, queue: Queue) -> bool:
     statement = f"SELECT EXISTS (SELECT 1 FROM message WHERE {READY})"
     return bool(connection.execute(statement, {"queue": queue.name}).fetchone()[0])

@@ -42,6 +42,9 @@ SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
+RENEWAL = "CREATE TABLE IF NOT EXISTS renewal (id INTEGER PRIMARY KEY)"
+"""A row until who published is told that the file is new. An older version neither makes it nor minds it."""
+
 PRAGMAS = (
     # A settled message leaves no name and no address behind in a freed page.
     "PRAGMA secure_delete = ON",
@@ -73,6 +76,10 @@ def check_ours(connection: sqlite3.Connection) -> int:
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables, unless another process just did. Inside a transaction."""
-    if check_ours(connection) == 0:
+    is_new = check_ours(connection) == 0
+    if is_new:
         for statement in SCHEMA:
             connection.execute(statement)
+    connection.execute(RENEWAL)
+    if is_new:
+        connection.execute("INSERT INTO renewal DEFAULT VALUES")

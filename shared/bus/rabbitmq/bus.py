@@ -7,12 +7,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
+import structlog
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from aiormq.exceptions import ChannelAccessRefused
+
 from shared.bus.protocol import DeadLetter, Delivery, Message, QueueStats
-from shared.bus.rabbitmq.connection import Link, check_url, password_free
+from shared.bus.rabbitmq.connection import Link, check_url, explain, password_free
 from shared.bus.rabbitmq.consumer import Consumer, Source
 from shared.bus.rabbitmq.dead_letters import DeadLetters
 from shared.bus.rabbitmq.messages import encode
 from shared.bus.rabbitmq.publisher import Letter, Publisher
+from shared.repeats import Repeats
 from shared.topology import Queue, Topology
 
 __all__ = ["RabbitBus", "password_free"]
@@ -41,6 +46,8 @@ class RabbitBus:
         self._copies = Publisher(Link(url, topology, name=f"{client_name} moves"))
         self._dead_letters = DeadLetters(self._errands, self._copies)
         self._consumers: set[Consumer] = set()
+        self._refusals = Repeats()
+        self._log = structlog.get_logger(__name__).bind(client=client_name)
 
     async def open(self) -> None:
         """Connects and declares the topology. Raises `BusUnavailable` with one line that says what to mend."""
@@ -83,6 +90,23 @@ class RabbitBus:
             await consumer.stop()
             self._consumers.discard(consumer)
 
+    @asynccontextmanager
+    async def renewals(self, queue: Queue) -> AsyncIterator[bool]:
+        """By the notes of whoever declared the queue anew: see `topology.declare`.
+
+        A user that may not read them is told so in the log, and that nothing was lost: events must not wait for that.
+        """
+        async with self._errands.visit() as channel:
+            try:
+                last = await _last_of(await channel.get_queue(queue.renewals, ensure=False))
+            except ChannelAccessRefused as refused:
+                if self._refusals.is_news(str(refused)):
+                    self._log.warning("cannot tell whether a queue was lost", reason=explain(refused, self._url))
+                last = None
+            yield last is not None
+            if last is not None:
+                await last.channel.basic_ack(last.delivery_tag or 0, multiple=True)
+
     async def stats(self, queue: Queue) -> QueueStats:
         """By passive declarations, which tell the ready and the consumers but not what consumers hold."""
         async with self._errands.visit() as channel:
@@ -111,3 +135,11 @@ class RabbitBus:
 
     async def purge(self, queue: Queue, ids: Sequence[str] | None = None) -> int:
         return await self._dead_letters.purge(queue, ids)
+
+
+async def _last_of(notes: AbstractQueue) -> AbstractIncomingMessage | None:
+    """Takes all that there are, unsettled; settling the last one settles all."""
+    last = None
+    while (note := await notes.get(fail=False, timeout=_ANSWER_SECONDS)) is not None:
+        last = note
+    return last

@@ -14,8 +14,8 @@ from shared.repeats import Repeats
 from shared.topology import Queue
 
 _FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 2.0
-"""So a broker that is back is found within two seconds."""
+_LONGEST_PAUSE_SECONDS = 1.0
+"""So a broker that is back is found within a second."""
 
 
 class Pause:

@@ -28,8 +28,9 @@ class Permissions:
 
 
 def to_publish(topology: Topology) -> Permissions:
-    """To publish to what others have declared."""
-    return Permissions(NONE, _any_of(re.escape(topology.exchange)), NONE)
+    """To publish to what others have declared, and to read their notes of what they declared anew."""
+    notes = _any_of(*(re.escape(queue.renewals) for queue in topology.queues))
+    return Permissions(NONE, _any_of(re.escape(topology.exchange)), notes)
 
 
 def to_consume(topology: Topology) -> Permissions:

@@ -4,34 +4,70 @@ The arguments mean the same on 3.10 and 4.x; defaults that changed between them 
 (https://www.rabbitmq.com/docs/quorum-queues, https://www.rabbitmq.com/docs/dlx).
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from aio_pika import ExchangeType
+from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
 from aiormq.exceptions import ChannelAccessRefused
 from pamqp.common import FieldTable
 
 from shared.bus.protocol import BusUnavailable
 from shared.topology import DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Queue, RetryLevel, Topology
 
+_ELECTION_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""A quorum queue that somebody else is just declaring refuses messages until it has a leader."""
+
 
 async def declare(connection: AbstractConnection, topology: Topology) -> None:
     """Exchange, queues, retry levels, dead letters and bindings; does nothing where all is there already.
+
+    What was in a queue that is missing is gone with it. Whoever declares it anew leaves a note of that before, for who
+    published it (`EventBus.renewals`): it may be another room that finds out.
 
     A user who may not declare (403), as one who only publishes need not, is content when somebody else has. Raises
     `BusUnavailable` when one of them is missing then, or there with other arguments (406), aio-pika's errors for the
     rest.
     """
-    async with connection.channel(publisher_confirms=False) as channel:
-        try:
+    try:
+        for queue in topology.queues:
+            if not await _is_whole(connection, queue):
+                await _note_renewal(connection, queue)
+        async with connection.channel(publisher_confirms=False) as channel:
             await _declare(channel, topology)
-        except ChannelAccessRefused as refused:
-            await _find(connection, topology, refused)
-            return
+    except ChannelAccessRefused as refused:
+        await _find(connection, topology, refused)
+        return
+    async with connection.channel(publisher_confirms=False) as channel:
         for queue in topology.queues:
             await _bind(channel, queue, topology.exchange)
+
+
+async def _is_whole(connection: AbstractConnection, queue: Queue) -> bool:
+    """Whether all that holds events is there. Notes alone hold none: that they are missing loses nothing."""
+    async with connection.channel(publisher_confirms=False) as channel:
+        try:
+            for name, _ in arguments_of(queue):
+                if name != queue.renewals:
+                    await channel.declare_queue(name, passive=True)
+        except ChannelNotFoundEntity:
+            return False
+    return True
+
+
+async def _note_renewal(connection: AbstractConnection, queue: Queue) -> None:
+    async with connection.channel(publisher_confirms=True) as channel:
+        async with _same_arguments(f'queue "{queue.renewals}"', f"rabbitmqctl delete_queue {queue.renewals}"):
+            await channel.declare_queue(queue.renewals, durable=True, arguments=kept_arguments())
+        note = Message(b"", delivery_mode=DeliveryMode.PERSISTENT)
+        for wait_seconds in _ELECTION_WAITS_SECONDS:
+            with suppress(DeliveryError):
+                await channel.default_exchange.publish(note, queue.renewals)
+                return
+            await asyncio.sleep(wait_seconds)
+        await channel.default_exchange.publish(note, queue.renewals)
 
 
 async def _declare(channel: AbstractChannel, topology: Topology) -> None:
@@ -63,7 +99,8 @@ async def _bind(channel: AbstractChannel, queue: Queue, exchange: str) -> None:
 def arguments_of(queue: Queue) -> list[tuple[str, FieldTable]]:
     """The names of what belongs to `queue`, each with its arguments, in the order in which one refers to the other."""
     levels = [(level.name, retry_arguments(queue, level)) for level in queue.retry_levels]
-    return [(queue.dead_letters, dead_letter_arguments()), (queue.name, work_arguments(queue)), *levels]
+    kept = [(name, kept_arguments()) for name in (queue.renewals, queue.dead_letters)]
+    return [*kept, (queue.name, work_arguments(queue)), *levels]
 
 
 def work_arguments(queue: Queue) -> FieldTable:
@@ -80,8 +117,8 @@ def retry_arguments(queue: Queue, level: RetryLevel) -> FieldTable:
     }
 
 
-def dead_letter_arguments() -> FieldTable:
-    """Kept until somebody decides.
+def kept_arguments() -> FieldTable:
+    """For dead letters and notes: kept until somebody decides.
 
     The limit is huge rather than off (-1): without a limit RabbitMQ puts a returned message at the end of the queue,
     and looking at dead letters would shuffle them.

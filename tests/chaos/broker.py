@@ -1,0 +1,107 @@
+"""RabbitMQ in the hands of a nemesis, and how long the rooms take to notice what it does, or to resume."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import aio_pika
+import aiohttp
+from aio_pika.exceptions import DeliveryError
+
+from shared.topology import NOTIFIER_QUEUE, leads_topology
+from tests.chaos.rig import RETRY_DELAYS_SECONDS, Rig
+from tests.harness.kept import rows
+from tests.harness.proxy import Proxy
+from tests.harness.rabbitmq import RabbitNode
+
+PROBE = "probe"
+PATIENCE_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 0.02
+SETTLED_SECONDS = 0.3
+"""After the broker went: what it confirmed before is marked by then."""
+
+
+class Broker:
+    """The node, what stands between it and the rooms, and the rig of their deployment."""
+
+    topology = leads_topology(RETRY_DELAYS_SECONDS)
+    queue = topology.queue(NOTIFIER_QUEUE)
+
+    def __init__(self, rig: Rig, node: RabbitNode, proxy: Proxy) -> None:
+        self.rig = rig
+        self.node = node
+        self.proxy = proxy
+        self.vhost = rig.deployment.environment["LEADS_BROKER_URL"].rsplit("/", 1)[1]
+
+    async def prepare(self) -> None:
+        """Once, before the first harm."""
+        await self._confirms()
+
+    async def restart(self) -> float:
+        """Up again, after whatever; the seconds from its being ready until an event is confirmed again.
+
+        It is ready when it confirms a message of somebody else: a quorum queue may still have no leader for seconds
+        after the node takes connections.
+        """
+        await asyncio.sleep(SETTLED_SECONDS)
+        published = self.published()
+        await asyncio.to_thread(self.node.restart)
+        await self._confirms()
+        return await self.seconds_until(lambda: self.published() > published)
+
+    async def _confirms(self) -> None:
+        """Wait until a message is kept in a queue of our own, which is as the rooms' are."""
+        async with await aio_pika.connect(self.node.url(self.vhost)) as connection, connection.channel() as channel:
+            await channel.declare_queue(PROBE, durable=True, arguments={"x-queue-type": "quorum"})
+            while True:
+                with suppress(DeliveryError):  # no leader yet
+                    await channel.default_exchange.publish(aio_pika.Message(b""), PROBE)
+                    return
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    def published(self) -> int:
+        """Events that the broker has confirmed."""
+        return self._count("published_at IS NOT NULL")
+
+    def unpublished(self) -> int:
+        """Events that wait in the outbox."""
+        return self._count("published_at IS NULL")
+
+    def _count(self, which: str) -> int:
+        return int(rows(self.rig.deployment.data / "leads.db", f"SELECT count(*) FROM outbox WHERE {which}")[0][0])
+
+    def newest_lead(self) -> str:
+        """Its id; those of later leads sort behind it."""
+        return str(rows(self.rig.deployment.data / "leads.db", "SELECT max(id) FROM leads")[0][0])
+
+    def is_sent_after(self, lead_id: str) -> bool:
+        """Whether SendGrid has taken an e-mail of a later lead."""
+        query = "SELECT 1 FROM emails WHERE lower(state) = 'sent' AND lead_id > ? LIMIT 1"
+        return bool(rows(self.rig.deployment.data / "notifier.db", query, lead_id))
+
+    def warnings(self, room: str) -> int:
+        """How often the room has told that the bus is unavailable."""
+        return self.rig.deployment.log_file(room).read_text().count('"event": "bus unavailable')
+
+    async def trouble(self) -> str:
+        """What the api's /readyz says of its broker."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.rig.deployment.api_url}/readyz") as response,
+        ):
+            return str((await response.json())["checks"]["broker"])
+
+    async def seconds_until(self, is_so: Callable[[], bool]) -> float:
+        """How long that took. Fails when it does not come."""
+        began_at = time.monotonic()
+        while not is_so():
+            assert time.monotonic() - began_at < PATIENCE_SECONDS, "it did not come to that"
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        return time.monotonic() - began_at
+
+    async def without_notifier(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do it while nobody consumes: what is published stays in the queue."""
+        await self.rig.deployment.stop("notifier")
+        await work()
+        await self.rig.deployment.restart("notifier")

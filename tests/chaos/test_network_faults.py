@@ -1,0 +1,103 @@
+"""Whatever the network does between the rooms and RabbitMQ under load: it is noticed, and nothing is lost or stuck."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from tests.chaos.broker import Broker
+from tests.chaos.rig import IS_LONG, Rig
+from tests.chaos.storm import Storm
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq]
+
+RESETS = 50 if IS_LONG else 3
+LEADS = 2_000 if IS_LONG else 200
+TIMES = 5 if IS_LONG else 1
+PAUSE_SECONDS = 0.3
+NOTICED_SECONDS = 15.0
+
+
+async def test_connections_that_are_reset_lose_nothing(broker: Broker):
+    async def reset() -> None:
+        await broker.seconds_until(lambda: broker.proxy.reset() > 0)  # the rooms may just be away themselves
+
+    nemesis = broker.rig.at_random(reset, times=RESETS, leads=LEADS)
+    storm = await broker.rig.run("connections to RabbitMQ reset", nemesis, leads=LEADS)
+    assert {attempt.status for attempt in storm.ledger} == {201}, "the intake needs no broker"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize(
+    ("where", "directions"),
+    [
+        ("both ways", {}),
+        ("to RabbitMQ", {"to_client": False}),
+        ("from RabbitMQ", {"to_target": False}),
+    ],
+)
+async def test_a_black_hole_is_noticed_by_both_rooms(broker: Broker, where: str, directions: dict[str, bool]):
+    noticed: dict[str, list[float]] = {"api": [], "notifier": []}
+
+    async def swallow() -> None:
+        told = {room: broker.warnings(room) for room in noticed}
+        broker.proxy.black_hole(**directions)
+        try:
+            waits = [broker.seconds_until(partial(more_warnings, broker, room, told[room])) for room in noticed]
+            for room, seconds in zip(noticed, await asyncio.gather(*waits), strict=True):
+                noticed[room].append(seconds)
+        finally:
+            await broker.proxy.heal()
+
+    await run(broker, f"black hole {where}", swallow)
+    tell(broker.rig, f"black hole {where}: noticed by the api", noticed["api"])
+    tell(broker.rig, f"black hole {where}: noticed by the notifier", noticed["notifier"])
+
+
+def more_warnings(broker: Broker, room: str, than: int) -> bool:
+    return broker.warnings(room) > than
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+async def test_half_open_connections_are_noticed_and_made_anew(broker: Broker):
+    noticed: list[float] = []
+
+    async def halve() -> None:
+        assert broker.proxy.leave_half_open() > 0
+        newest = broker.newest_lead()
+        noticed.append(await broker.seconds_until(lambda: broker.is_sent_after(newest)))
+
+    await run(broker, "connections left half open", halve)
+    tell(broker.rig, "connections left half open: e-mails go out again", noticed)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+async def test_a_network_that_is_slow_or_away_is_waited_for(broker: Broker):
+    async def slow_then_away() -> None:
+        broker.proxy.delay_seconds = 0.5
+        await asyncio.sleep(5)
+        await broker.proxy.refuse()
+        broker.proxy.reset()
+        await asyncio.sleep(5)
+        await broker.proxy.heal()
+
+    await run(broker, "network slow by 0.5 s, then away for 5 s", slow_then_away)
+
+
+async def run(broker: Broker, scenario: str, harm) -> None:
+    async def nemesis(storm: Storm) -> int:
+        for _ in range(TIMES):
+            await storm.reaches(storm.answered + storm.gave_up + broker.rig.dice.randint(10, 40))
+            await harm()
+        await storm.reaches(storm.answered + storm.gave_up + 40)
+        return TIMES
+
+    storm = await broker.rig.run(scenario, nemesis, leads=None, pause_seconds=PAUSE_SECONDS)
+    assert {attempt.status for attempt in storm.ledger} == {201}, "the intake needs no broker"
+
+
+def tell(rig: Rig, promise: str, seconds: list[float]) -> None:
+    rig.figure(promise, f"<= {NOTICED_SECONDS:.0f} s", f"{max(seconds):.1f} s at most, of {len(seconds)}")

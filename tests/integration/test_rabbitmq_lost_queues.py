@@ -1,0 +1,115 @@
+"""What somebody deletes at RabbitMQ is declared anew by who may, and told to who published what is lost with it."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.notifier.gauges import measure_queues
+from shared.bus import Message, PublishFailed
+from shared.bus.rabbitmq import RabbitBus
+from shared.bus.rabbitmq.permissions import to_consume, to_publish
+from shared.ids import new_id
+from shared.topology import Queue, Topology
+from tests.harness.rabbitmq import RabbitNode
+
+pytestmark = pytest.mark.rabbitmq
+
+HAPPENED = "thing.happened"
+WORK = Queue("work", (HAPPENED,), (0.2,))
+TOPOLOGY = Topology(queues=(WORK,))
+SOON_SECONDS = 15.0
+
+
+@pytest.fixture
+def vhost(rabbit_url: str) -> str:
+    return rabbit_url.rsplit("/", 1)[1]
+
+
+@pytest.fixture
+async def notifier(rabbit_node: RabbitNode, vhost: str) -> AsyncIterator[RabbitBus]:
+    """Declares; with the least permissions for it, as in docker-compose.yml."""
+    url = rabbit_node.add_user("consumer", vhost, **dataclasses.asdict(to_consume(TOPOLOGY)))
+    async with RabbitBus(url, TOPOLOGY, client_name="notifier") as bus:
+        yield bus
+
+
+@pytest.fixture
+async def api(rabbit_node: RabbitNode, vhost: str, notifier: RabbitBus) -> AsyncIterator[RabbitBus]:
+    """Publishes, and may nothing else."""
+    url = rabbit_node.add_user("publisher", vhost, **dataclasses.asdict(to_publish(TOPOLOGY)))
+    async with RabbitBus(url, TOPOLOGY, client_name="api") as bus:
+        async with bus.renewals(WORK):
+            pass  # the first time, there was none before
+        yield bus
+
+
+def message() -> Message:
+    return Message(new_id(), HAPPENED, b"{}")
+
+
+async def is_renewed(bus: RabbitBus) -> bool:
+    async with bus.renewals(WORK) as renewed:
+        return renewed
+
+
+@pytest.mark.parametrize("name", [WORK.name, WORK.retry_levels[0].name, WORK.dead_letters])
+async def test_the_api_learns_what_the_notifier_declared_anew(
+    rabbit_node: RabbitNode, vhost: str, api: RabbitBus, notifier: RabbitBus, name: str
+) -> None:
+    assert not await is_renewed(api)
+    rabbit_node.delete_queue(vhost, name)
+    await measure_queues(notifier, TOPOLOGY)
+    assert await is_renewed(api)
+    assert not await is_renewed(api)
+
+
+async def test_a_consumer_that_lost_its_queue_has_the_api_told(
+    rabbit_node: RabbitNode, vhost: str, api: RabbitBus, notifier: RabbitBus
+) -> None:
+    async with notifier.consume(WORK, prefetch=1) as deliveries:
+        waiting = asyncio.ensure_future(anext(deliveries))
+        rabbit_node.delete_queue(vhost, WORK.name)
+        async with asyncio.timeout(SOON_SECONDS):
+            while not await is_renewed(api):
+                await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("what", ["exchange", "bindings"])
+async def test_a_notifier_that_looks_mends_what_the_api_may_not(
+    rabbit_node: RabbitNode, vhost: str, api: RabbitBus, notifier: RabbitBus, what: str
+) -> None:
+    if what == "exchange":
+        rabbit_node.delete_exchange(vhost, TOPOLOGY.exchange)
+    else:
+        rabbit_node.delete_bindings(vhost, TOPOLOGY.exchange, WORK.name)
+    with pytest.raises(PublishFailed):
+        await api.publish([message()])
+    await measure_queues(notifier, TOPOLOGY)
+    await api.publish([message()])
+    assert not await is_renewed(api)
+
+
+async def test_rooms_may_all_find_at_once_that_everything_is_missing(rabbit_url: str) -> None:
+    buses = [RabbitBus(rabbit_url, TOPOLOGY, client_name=f"room {number}") for number in range(4)]
+    try:
+        await asyncio.gather(*(bus.open() for bus in buses))
+    finally:
+        for bus in buses:
+            await bus.close()
+
+
+async def test_who_may_not_read_the_notes_publishes_all_the_same(rabbit_node: RabbitNode, vhost: str, api) -> None:
+    old = dataclasses.replace(to_publish(TOPOLOGY), read="^$")
+    url = rabbit_node.add_user("old", vhost, **dataclasses.asdict(old))
+    with capture_logs() as lines:
+        async with RabbitBus(url, TOPOLOGY, client_name="old api") as bus:
+            for _ in range(2):
+                assert not await is_renewed(bus)
+            await bus.publish([message()])
+    (line,) = [line for line in lines if line["event"] == "cannot tell whether a queue was lost"]
+    assert "leads doctor" in line["reason"]
