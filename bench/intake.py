@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.harness.deployment import Deployment
+from tests.harness.kept import blobs
 
 CONNECTIONS = 32
 RESUME_BYTES = 64 * 1024
@@ -67,9 +68,9 @@ def check_nothing_is_missing(deployment: Deployment, at_least: int) -> int:
     """Rows, blobs, events and e-mails all number the same; returns how many leads."""
     leads = count(deployment, "leads.db", "leads")
     published = count(deployment, "leads.db", "outbox", "published_at IS NOT NULL")
-    blobs = sum(1 for path in deployment.resumes.iterdir() if path.is_file())
+    stored = len(blobs(deployment))
     mails = sum(1 for _ in deployment.mailbox.glob("*.eml"))
-    found = {"leads": leads, "events": published, "blobs": blobs, "e-mails / 2": mails / 2}
+    found = {"leads": leads, "events": published, "blobs": stored, "e-mails / 2": mails / 2}
     if leads < at_least or set(found.values()) != {leads}:
         raise AssertionError(f"{at_least} leads were answered 201, but there are {found}")
     return leads

@@ -7,7 +7,6 @@ ids, the logs read. The shape of a single answer (I1) is judged in `bad_inputs`.
 import asyncio
 import hashlib
 import json
-import os
 import socket
 import sqlite3
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import psutil
 
 from tests.harness.deployment import Deployment
+from tests.harness.kept import blobs
 
 MIB = 1024 * 1024
 SETTLE_SECONDS = 40.0
@@ -65,7 +65,7 @@ def tally(deployment: Deployment) -> Tally:
         events=_count(deployment.data / "leads.db", "SELECT count(*) FROM outbox"),
         queued=_count(deployment.data / "queue.db", "SELECT count(*) FROM message WHERE dead_at IS NULL"),
         dead=_count(deployment.data / "queue.db", "SELECT count(*) FROM message WHERE dead_at IS NOT NULL"),
-        blobs=sum(one.is_file() for one in os.scandir(resumes)),
+        blobs=len(blobs(deployment)),
         incoming=len(list((resumes / ".incoming").glob("[!p]*"))),
         mails=len(list(mailbox.glob("*.eml"))) if mailbox.exists() else 0,
     )
