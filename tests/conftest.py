@@ -1,12 +1,18 @@
 """Fixtures that several folders share. Helpers are plain modules in `tests/harness`."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from shared.ids import new_id
 from tests.harness.rabbitmq import MISSING, RabbitNode, find_rabbitmq
+
+
+def pytest_configure() -> None:
+    """A run that is told to end takes its processes with it: as after Ctrl-C, fixtures are torn down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
