@@ -11,11 +11,11 @@ COMMITTED_WITHIN_SECONDS = 5.0
 def why_leads_are_missing(session: Session, *, orphans: int, newest_lead: str | None) -> str | None:
     """Why this database seems to be older than the resumes beside it, or another one; None when it does not.
 
-    `orphans` is how many resumes have no lead in it, `newest_lead` the id that was noted beside the resumes: of a lead
-    that their database had a while ago, and no lead is ever deleted. As long as there is a reason, no resume may be
-    removed.
+    `newest_lead` is the id that was noted beside the resumes: of a lead that their database had a while ago, and no lead
+    is ever deleted. Where none was noted yet, `orphans` tells, which is how many resumes have no lead in it. As long as
+    there is a reason, no resume may be removed.
     """
-    if newest_lead is not None and get_lead(session, newest_lead) is None:
-        return f"the lead {newest_lead} was there once"
+    if newest_lead is not None:
+        return None if get_lead(session, newest_lead) else f"the lead {newest_lead} was there once"
     leads = count_leads(session)
     return f"{orphans} resumes have no lead, and only {leads} leads are there" if orphans > leads else None

@@ -268,7 +268,7 @@ async def test_a_missing_permission_is_said(rabbit_node: RabbitNode, vhost: str)
     bus = RabbitBus(f"amqp://reader:hunter2@127.0.0.1:{rabbit_node.port}/{vhost}", TOPOLOGY, client_name="test")
     with pytest.raises(BusUnavailable) as failure:
         await bus.open()
-    assert_is_one_clear_line(failure.value, "may not declare", "exchange 'leads'", "leads doctor")
+    assert_is_one_clear_line(failure.value, "may not declare", 'exchange "leads"', "leads doctor")
 
 
 async def test_a_queue_that_was_declared_otherwise_is_named(
