@@ -17,6 +17,9 @@ RSA_MIN_BITS = 2048
 LEEWAY_SECONDS = 60
 """How far the clock of who verifies may be off ("a few minutes" at most: RFC 7519, section 4.1.4)."""
 
+CLOCK_HEADER = "X-Leads-Clock"
+"""With a room's 401: the time by which it verifies, in seconds since 1970. An answer's `Date` may be a second old."""
+
 _REFUSED_HEADERS = frozenset({"crit", "jku", "jwk", "x5u", "x5c"})
 """A token never says where its key is or what must be understood (RFC 8725, section 3.10)."""
 

@@ -11,9 +11,9 @@ COMMITTED_WITHIN_SECONDS = 5.0
 def why_leads_are_missing(session: Session, *, orphans: int, newest_lead: str | None) -> str | None:
     """Why this database seems to be older than the resumes beside it, or another one; None when it does not.
 
-    `newest_lead` is the id that was noted beside the resumes: of a lead that their database had a while ago, and no lead
-    is ever deleted. Where none was noted yet, `orphans` tells, which is how many resumes have no lead in it. As long as
-    there is a reason, no resume may be removed.
+    `newest_lead` is the id that was noted beside the resumes: of a lead that their database had a while ago, and no
+    lead is ever deleted. Where none was noted yet, `orphans` tells, which is how many resumes have no lead in it. As
+    long as there is a reason, no resume may be removed.
     """
     if newest_lead is not None:
         return None if get_lead(session, newest_lead) else f"the lead {newest_lead} was there once"

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from shared.observe import CORRELATION_HEADER, correlation_id
 from shared.problems import Problem, ProblemType
 from shared.repeats import Repeats
-from shared.tokens import LEEWAY_SECONDS, Tokens
+from shared.tokens import CLOCK_HEADER, LEEWAY_SECONDS, Tokens
 from shared.tracing.client import client_spans
 
 CONNECT_SECONDS = 2.0
@@ -74,11 +73,13 @@ class StorageClient:
         """Keep a blob; returns when it is durable. If `chunks` raises, nothing is kept and its error comes out.
 
         A short one goes in one piece when all of it is there, which is cheaper for both ends; a long one is streamed.
+        That cannot be said twice, so the token is tried before.
         """
         held = bytearray()
         async for chunk in chunks:
             held += chunk
             if len(held) > SHORT_MAX_BYTES:
+                await self._try_token(blob_id)
                 return await self._put(blob_id, _Watched(held, chunks))
         return await self._put(blob_id, bytes(held))
 
@@ -94,6 +95,14 @@ class StorageClient:
                 raise body.failure from None
             raise self._unavailable("put", error) from error
         return StoredBlob(receipt["size_bytes"], receipt["sha256"])
+
+    async def _try_token(self, blob_id: str) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._asked("HEAD", self._blob(blob_id)) as response:
+                if response.status != HTTPStatus.NOT_FOUND:
+                    await self._expect(response, HTTPStatus.NOT_FOUND)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unavailable("head", error) from error
 
     async def discard(self, blob_id: str) -> None:
         """Remove a blob that no lead will refer to. Never raises: what stays behind is swept later."""
@@ -177,15 +186,13 @@ class StorageClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer. A token that is refused may be one of another time: it is made anew, and asked again.
 
-        First by the clock as we know it, which may have jumped since, for the storage's as well; then by what it tells.
+        Twice, since clocks may jump at any moment, and others make tokens at the same time.
         """
         for repairs_left in (2, 1, 0) if can_repeat else (0,):
             sent = {**self._headers(), **(headers or {})}
             async with self._session.request(method, url, headers=sent, **options) as response:
                 if response.status == HTTPStatus.UNAUTHORIZED:
-                    self._token_until = 0.0
-                    if repairs_left < 2:  # noqa: PLR2004
-                        self._learn_clock(response)
+                    self._learn_clock(response)
                     if repairs_left:
                         continue
                 yield response
@@ -193,8 +200,9 @@ class StorageClient:
 
     def _learn_clock(self, response: aiohttp.ClientResponse) -> None:
         """The next token is made by the storage's clock, which is what verifies it."""
+        self._token_until = 0.0
         try:
-            told = parsedate_to_datetime(response.headers["Date"]).timestamp()
+            told = float(response.headers[CLOCK_HEADER])
         except (KeyError, ValueError):
             return
         self._ahead_seconds = told - time.time()

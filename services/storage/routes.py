@@ -20,7 +20,7 @@ from starlette.types import Message, Scope
 from services.storage.blobs import BlobFacts, BlobMissing, BlobStore
 from shared.ids import is_id
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
-from shared.tokens import TokenRefused, Tokens
+from shared.tokens import CLOCK_HEADER, TokenRefused, Tokens
 from shared.web import BODY_DEADLINE_SECONDS, announce_upload
 
 KNOWN_TOKENS_MAX = 256
@@ -243,7 +243,8 @@ def _log_more(request: Request, **more: str | int) -> None:
 
 def _unauthenticated(challenge: str) -> Problem:
     detail = "This service answers those who carry its service token."
-    return Problem(ProblemType.UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})
+    headers = {"WWW-Authenticate": challenge, CLOCK_HEADER: f"{time.time():.3f}"}
+    return Problem(ProblemType.UNAUTHENTICATED, detail, headers=headers)
 
 
 def _too_large(max_bytes: int) -> Problem:

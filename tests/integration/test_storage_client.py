@@ -86,7 +86,7 @@ async def test_a_storage_that_is_away_is_unavailable_for_a_while(length):
 
 @pytest.mark.parametrize("hours", [1, -1, -24])
 async def test_a_storage_whose_clock_is_hours_away_takes_the_resume_all_the_same(storage, monkeypatch, hours):
-    """It verifies tokens by its own clock, which its answers tell (`Date`)."""
+    """It verifies tokens by its own clock, which it tells when it refuses one."""
     made_here, late = Tokens(SECRET, SERVICE), Tokens(SECRET, SERVICE).issue
 
     def issue(subject: str, lifetime_seconds: int, *, ahead_seconds: float = 0.0) -> str:
