@@ -18,6 +18,7 @@ import pytest
 
 from bench.audit import BODY, make
 from services.api.settings import ApiSettings
+from services.cli.backup import command
 from services.cli.backup.command import EXIT_FAILED, EXIT_NOT_WHOLE, run_backup, run_restore
 from services.cli.backup.manifest import backups_in
 from services.cli.turn import locked, open_lock
@@ -60,6 +61,7 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def site(made: Path, tmp_path: Path, monkeypatch) -> Site:
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)  # for good, and other tests read what is logged
     shutil.copytree(made, tmp_path / "data")
     for room, port in zip(ROOMS, free_ports(len(ROOMS)), strict=True):
         monkeypatch.setenv(f"LEADS_{room.upper()}_PORT", str(port))
