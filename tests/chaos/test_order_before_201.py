@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.verdicts import Figure, Verdicts
 from tests.chaos.write_order import STRING_BYTES, WATCHED, Where, faults, look
 from tests.harness.client import Client
 from tests.harness.deployment import Deployment
 from tests.harness.files import pdf
 from tests.harness.kept import rows
-from tests.harness.sizes import embedded
+from tests.harness.sizes import EMBEDDED, embedded
 from tests.harness.strace import MISSING, TraceForbidden, find_strace, read_calls, tracing
 
 IS_LONG = os.environ.get("LEADS_CHAOS") == "long"
@@ -56,7 +57,7 @@ def begin_log_anew(database: Path) -> None:
 
 
 @pytest.mark.timeout(0 if IS_LONG else 120)
-async def test_resume_and_lead_are_on_the_disk_before_the_201_is_sent(tmp_path: Path):
+async def test_resume_and_lead_are_on_the_disk_before_the_201_is_sent(tmp_path: Path, verdicts: Verdicts):
     if find_strace() is None:
         cannot_look(MISSING)
     trace = tmp_path / "trace"
@@ -75,9 +76,11 @@ async def test_resume_and_lead_are_on_the_disk_before_the_201_is_sent(tmp_path: 
 
     found = faults(seen, kept)
     wrong = {fault.partition(":")[0] for fault in found}
+    in_order = f"{len(kept) - len(wrong):,} of {len(kept):,}"
+    verdicts.figures.append(Figure(EMBEDDED, "resume and lead on the disk before the 201", f"{LEADS:,}", in_order))
     at_begin = sum(seen.began_a_log(lead) for lead in kept)
     print(
-        f"\norder before 201: {len(kept) - len(wrong):,} of {len(kept):,} leads in order; "
+        f"\norder before 201: {in_order} leads in order; "
         f"{len(seen.folder_syncs)} syncs of the folder, {len(seen.wal_syncs)} of the log; "
         f"{at_begin} leads in the first commit of a log"
     )

@@ -13,10 +13,11 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.chaos.verdicts import Figure, Verdicts
 from tests.harness import kept
 from tests.harness.client import Client
 from tests.harness.files import pdf
-from tests.harness.sizes import House, embedded
+from tests.harness.sizes import EMBEDDED, House, embedded
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 
@@ -98,7 +99,7 @@ async def restart_in_the_middle(house: House, twenties: Twenties, dice: random.R
 
 
 @pytest.mark.timeout(0 if IS_LONG else 120)
-async def test_twenty_requests_with_one_key_at_once_are_one_lead_across_restarts(house: House):
+async def test_twenty_requests_with_one_key_at_once_are_one_lead_across_restarts(house: House, verdicts: Verdicts):
     seed = int(os.environ.get("LEADS_CHAOS_SEED", secrets.randbelow(10**6)))
     dice = random.Random(seed)
     deployment = house.deployment
@@ -112,6 +113,8 @@ async def test_twenty_requests_with_one_key_at_once_are_one_lead_across_restarts
     )
 
     found = kept.rows(deployment.data / "leads.db", "SELECT email, id, resume_path FROM leads")
+    promise = f"one key {AT_ONCE} times at once, {2 * RESTARTS} restarts: leads of {KEYS} keys"
+    verdicts.figures.append(Figure(EMBEDDED, promise, str(KEYS), str(len(found))))
     leads = {email.partition("@")[0]: {lead} for email, lead, _ in found}
     assert (len(found), leads) == (KEYS, twenties.leads), "one lead for each key, and the one that all were told of"
     assert kept.event_rows(deployment) == KEYS
