@@ -9,7 +9,7 @@ from tests.chaos.broker import Broker
 from tests.chaos.rig import IS_LONG, Rig
 from tests.chaos.storm import Storm
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq, pytest.mark.long, pytest.mark.timeout(0)]
 
 RESETS = 50 if IS_LONG else 3
 LEADS = 2_000 if IS_LONG else 200
@@ -27,8 +27,6 @@ async def test_connections_that_are_reset_lose_nothing(broker: Broker):
     assert {attempt.status for attempt in storm.ledger} == {201}, "the intake needs no broker"
 
 
-@pytest.mark.long
-@pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     ("where", "directions"),
     [
@@ -59,8 +57,6 @@ def more_warnings(broker: Broker, room: str, than: int) -> bool:
     return broker.warnings(room) > than
 
 
-@pytest.mark.long
-@pytest.mark.timeout(0)
 async def test_half_open_connections_are_noticed_and_made_anew(broker: Broker):
     noticed: list[float] = []
 
@@ -73,8 +69,6 @@ async def test_half_open_connections_are_noticed_and_made_anew(broker: Broker):
     tell(broker.rig, "connections left half open: e-mails go out again", noticed)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(0)
 async def test_a_network_that_is_slow_or_away_is_waited_for(broker: Broker):
     async def slow_then_away() -> None:
         broker.proxy.delay_seconds = 0.5

@@ -19,7 +19,11 @@ from tests.harness.crash_steps import EMBEDDED, INTAKE, MAILBOX, RABBITMQ, RELAY
 from tests.harness.sizes import AT_SCALE
 from tests.harness.sizes import EMBEDDED as EMBEDDED_SIZE
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(0 if IS_LONG else 600)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(0 if IS_LONG else 600),
+    pytest.mark.long,
+]
 
 PASSES = (1, 7, 40) if IS_LONG else (3,)
 EXIT_SECONDS = 10.0
@@ -84,7 +88,6 @@ async def test_rooms_killed_at_once_each_at_a_step_of_its_own_lose_nothing(rig: 
     await rig.run("kill -9 of rooms at a few steps", crashes.nemesis, leads=crashes.leads)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", named(SIGKILL))
 async def test_kill_9_at_a_step_loses_nothing_and_repeats_no_mail_but_one_under_way(rig: Rig, case: Case):
     points = case.points(rig.size)
@@ -99,7 +102,6 @@ async def test_kill_9_at_a_step_loses_nothing_and_repeats_no_mail_but_one_under_
     assert kept.unfinished_mails(rig.deployment) == set()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", named(SIGTERM))
 async def test_a_room_told_to_stop_at_a_step_finishes_what_it_began(rig: Rig, stops: list[Stop], case: Case):
     points = case.points(rig.size)

@@ -120,6 +120,7 @@ async def test_what_is_whole_adds_up_and_so_does_what_waits(house: House):
     await until(lambda: states(house, waiting) == states(house, dead) == ["sent", "sent"])
 
 
+@pytest.mark.long
 async def test_each_kind_of_damage_is_found_and_named(house: House):
     """All done to one deployment, each to a lead of its own: what is found is that, and nothing else."""
     no_blob, short, flipped, no_event, two_events, no_email, no_lead = [await whole_lead(house) for _ in range(7)]
