@@ -3,11 +3,10 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import aio_pika
 import aiohttp
-from aio_pika.exceptions import DeliveryError
+from aio_pika.exceptions import AMQPError
 
 from shared.topology import NOTIFIER_QUEUE, leads_topology
 from tests.chaos.rig import RETRY_DELAYS_SECONDS, Rig
@@ -17,6 +16,7 @@ from tests.harness.rabbitmq import RabbitNode
 
 PROBE = "probe"
 PATIENCE_SECONDS = 60.0
+ANSWER_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 0.02
 SETTLED_SECONDS = 0.3
 """After the broker went: what it confirmed before is marked by then."""
@@ -52,13 +52,21 @@ class Broker:
 
     async def _confirms(self) -> None:
         """Wait until a message is kept in a queue of our own, which is as the rooms' are."""
-        async with await aio_pika.connect(self.node.url(self.vhost)) as connection, connection.channel() as channel:
-            await channel.declare_queue(PROBE, durable=True, arguments={"x-queue-type": "quorum"})
-            while True:
-                with suppress(DeliveryError):  # no leader yet
-                    await channel.default_exchange.publish(aio_pika.Message(b""), PROBE)
-                    return
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await self._confirmed():
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    async def _confirmed(self) -> bool:
+        """A node that has just come up may leave a question unanswered for ever: it is asked anew."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                connection = await aio_pika.connect(self.node.url(self.vhost))
+                async with connection, connection.channel() as channel:
+                    await channel.declare_queue(PROBE, durable=True, arguments={"x-queue-type": "quorum"})
+                    await channel.default_exchange.publish(aio_pika.Message(b""), PROBE)
+        except (AMQPError, TimeoutError, OSError):
+            return False
+        return True
 
     def published(self) -> int:
         """Events that the broker has confirmed."""
