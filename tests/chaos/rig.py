@@ -30,7 +30,7 @@ RETRY_DELAYS_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 SETTINGS = {
     "LEADS_RETRY_DELAYS_SECONDS": str(list(RETRY_DELAYS_SECONDS)),
     "LEADS_ORPHAN_GRACE_SECONDS": "3",
-    "LEADS_SWEEP_INTERVAL_SECONDS": "0.3",
+    "LEADS_SWEEP_INTERVAL_SECONDS": "2",
     "LEADS_LOG_LEVEL": "WARNING",
 }
 """What makes a deployment come to rest within seconds. Everything else is as it comes."""
