@@ -126,11 +126,10 @@ class Delivery:
 
     async def _send(self, email: Email, lead: LeadCreated) -> None:
         """Send one e-mail, waiting out a pause that has nothing to do with it."""
-        was_sending = email.state is EmailState.SENDING
         await self._take_over(email)
-        if was_sending and email.attempts >= REDELIVERY_LIMIT:
+        if email.cuts >= REDELIVERY_LIMIT:
             # It ends its notifier each time, which no bus can tell: the hold in between makes a new message of it.
-            raise GiveUp(f"{email.kind} e-mail: {CUT_SHORT}, at attempt {email.attempts}; {MAY_BE_SENT}")
+            raise GiveUp(f"{email.kind} e-mail: {CUT_SHORT}, {email.cuts} times in a row; {MAY_BE_SENT}")
         # What may have been sent once does not become certainly unsent by a later refusal.
         unsent = EmailState.UNCERTAIN if email.state is EmailState.UNCERTAIN else EmailState.PENDING
         while True:
@@ -160,7 +159,7 @@ class Delivery:
             return
         if abs(_age_seconds(email.updated_at)) < self._lease_seconds:  # ahead: the clock was set back
             raise Hold(f"{email.kind} e-mail: another notifier has it in hand, or had when it was cut short")
-        await self._move(email, EmailState.UNCERTAIN, CUT_SHORT)
+        await self._move(email, EmailState.UNCERTAIN, CUT_SHORT, cuts=email.cuts + 1)
 
     async def _attempt(self, email: Email, lead: LeadCreated) -> Accepted:
         message = self._composer.compose(email, lead)
@@ -188,7 +187,8 @@ class Delivery:
     async def _renew(self, email: Email) -> None:
         """Failing to is no reason to cut short what is being sent: the step after it will see who was first."""
         try:
-            await self._moves.add(Move(email.id, EmailState.SENDING, email.attempts, EmailState.SENDING, email.reason))
+            same = Move(email.id, EmailState.SENDING, email.attempts, EmailState.SENDING, email.reason, cuts=email.cuts)
+            await self._moves.add(same)
         except Problem as problem:
             log.warning("lease not renewed", email_id=email.id, reason=problem.detail)
 
@@ -216,15 +216,17 @@ class Delivery:
         reason: str | None = None,
         *,
         provider_message_id: str | None = None,
+        cuts: int = 0,
     ) -> None:
         """Write the step down. Raises `Hold` when another consumer has this e-mail in hand."""
-        step = Move(email.id, email.state, email.attempts, state, reason, provider_message_id)
+        cuts = email.cuts if state is EmailState.SENDING else cuts  # an answer, whatever it says, ends the row of them
+        step = Move(email.id, email.state, email.attempts, state, reason, provider_message_id, cuts)
         with _held_while_database_is_away():
             moved = await self._moves.add(step)
         if not moved:
             raise Hold(f"{email.kind} e-mail: another notifier has it in hand")
         email.attempts += step.is_attempt
-        email.state, email.reason = state, reason
+        email.state, email.reason, email.cuts = state, reason, cuts
         if state not in {EmailState.SENDING, step.seen_state}:
             EMAILS.labels(email.kind, state).inc()
 

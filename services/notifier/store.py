@@ -18,6 +18,7 @@ _EMAILS = table_of(Email)
 _FACTS = select(
     _EMAILS.c.id, _EMAILS.c.lead_id, _EMAILS.c.event_id, _EMAILS.c.kind, _EMAILS.c.state, _EMAILS.c.updated_at
 )
+_STEPPED = ("state", "attempts", "cuts", "reason", "provider_message_id", "updated_at")
 _STEP = (
     update(_EMAILS)
     .where(
@@ -25,7 +26,9 @@ _STEP = (
         _EMAILS.c.state == bindparam("seen_state"),
         _EMAILS.c.attempts == bindparam("seen_attempts"),
     )
-    .values({name: bindparam(name) for name in ("state", "attempts", "reason", "provider_message_id", "updated_at")})
+    .values(
+        {name: bindparam(name) for name in ("state", "attempts", "cuts", "reason", "provider_message_id", "updated_at")}
+    )
 )
 
 
@@ -42,6 +45,7 @@ class Move:
     state: EmailState
     reason: str | None = None
     provider_message_id: str | None = None
+    cuts: int = 0
 
     @property
     def is_attempt(self) -> bool:
@@ -174,6 +178,7 @@ def _values(one: Move) -> dict[str, object]:
         "seen_attempts": one.attempts,
         "state": one.state,
         "attempts": one.attempts + one.is_attempt,
+        "cuts": one.cuts,
         "reason": one.reason,
         "provider_message_id": one.provider_message_id,
         "updated_at": datetime.now(UTC),

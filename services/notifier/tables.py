@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Column, DateTime, Index, UniqueConstraint
+from sqlalchemy import Column, DateTime, Index, Integer, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from shared.database import text_enum
@@ -50,6 +50,9 @@ class Email(SQLModel, table=True):
     """Who gets it, as the daily cap counts: without the `+tag`, case-folded."""
     state: EmailState = Field(sa_column=Column(text_enum(EmailState), nullable=False, index=True))
     attempts: int = 0
+    """Requests that may have left, those included that a pause or an outage refused."""
+    cuts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    """How often in a row its sending was cut short: whoever had it in hand was gone before any answer."""
     provider_message_id: str | None = None
     reason: str | None = None
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))

@@ -145,7 +145,7 @@ def flip(path: Path) -> None:
 
 
 def from_tomorrow(manifest: Path) -> None:
-    manifest.write_text(manifest.read_text().replace("0001_emails", "9999_of_tomorrow"))
+    manifest.write_text(manifest.read_text().replace("0002_cuts", "9999_of_tomorrow"))
 
 
 SPOILT = {

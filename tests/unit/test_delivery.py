@@ -243,10 +243,24 @@ async def test_a_defect_while_sending_is_uncertain_at_once(house):
 async def test_an_email_that_ends_its_notifier_each_time_is_given_up_in_the_end(house):
     created = event()
     await house.delivery._planned(created, created.payload())
-    await house.found_in_sending(attempts=REDELIVERY_LIMIT, updated_at=datetime.now(UTC) - timedelta(minutes=1))
-    with pytest.raises(GiveUp, match=f"cut short while it was sent, at attempt {REDELIVERY_LIMIT}"):
+    long_ago = datetime.now(UTC) - timedelta(minutes=1)
+    await house.found_in_sending(attempts=REDELIVERY_LIMIT, cuts=REDELIVERY_LIMIT - 1, updated_at=long_ago)
+    with pytest.raises(GiveUp, match=f"cut short while it was sent, {REDELIVERY_LIMIT} times in a row"):
         await house.deliver(created)
     assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.UNCERTAIN, REDELIVERY_LIMIT))
+
+    await house.delivery.give_up(created, created.payload(), "cut short again and again")
+    await house.deliver(created)  # a replay: it gets its chances anew
+    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENT, REDELIVERY_LIMIT + 1))
+
+
+async def test_a_first_cut_after_an_outage_of_many_attempts_is_no_reason_to_give_up(house):
+    created = event()
+    await house.delivery._planned(created, created.payload())
+    long_ago = datetime.now(UTC) - timedelta(minutes=1)
+    await house.found_in_sending(attempts=REDELIVERY_LIMIT + 20, updated_at=long_ago)
+    await house.deliver(created)
+    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENT, REDELIVERY_LIMIT + 21))
 
 
 async def test_an_outage_costs_no_attempt_once_the_circuit_is_open(house):
