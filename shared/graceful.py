@@ -114,7 +114,10 @@ class GracefulServer(uvicorn.Server):
             listening.close()
             arrived = _all_of(queue)
         for client in arrived:
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, client)
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, client)
+            except OSError:  # gone already: the others are let in all the same
+                client.close()
 
     def _protocol(self) -> asyncio.Protocol:
         """As uvicorn makes them for the clients that it accepts itself."""
@@ -123,12 +126,12 @@ class GracefulServer(uvicorn.Server):
 
 
 def _all_of(queue: socket.socket) -> list[socket.socket]:
-    """The clients that have connected and were not accepted yet."""
+    """The clients that have connected and were not accepted yet, up to the first that cannot be."""
     clients: list[socket.socket] = []
     while True:
         try:
             client, _ = queue.accept()
-        except BlockingIOError:
+        except OSError:
             return clients
         client.setblocking(False)
         clients.append(client)

@@ -195,6 +195,7 @@ class StorageClient:
                     self._learn_clock(response)
                     if repairs_left:
                         continue
+                self._is_refused = response.status == HTTPStatus.UNAUTHORIZED
                 yield response
                 return
 
@@ -211,7 +212,6 @@ class StorageClient:
             log.warning("storage has another time", ahead_seconds=round(self._ahead_seconds), advice=advice)
 
     async def _expect(self, response: aiohttp.ClientResponse, status: int) -> Mapping[str, Any]:
-        self._is_refused = response.status == HTTPStatus.UNAUTHORIZED
         if response.status == status:
             body: Mapping[str, Any] = {} if status == HTTPStatus.NO_CONTENT else await response.json()
             return body

@@ -59,6 +59,7 @@ async def test_without_its_broker_the_intake_is_as_fast_as_with_it(broker: Broke
         "100 % 201; p95 <= 1.1 x that with it",
         f"100 % 201; {1000 * away:.0f} ms, {away / present:.2f} x {1000 * present:.0f} ms",
     )
+    assert away < 2 * present, "its absence is not felt; the figure says how little"
 
 
 def p95(seconds: list[float]) -> float:
@@ -88,6 +89,7 @@ async def drain(rig: Rig) -> None:
     assert await in_queue(rig.house) == BACKLOG
     rate = BACKLOG / seconds_of_publishing(rig.deployment)
     rig.figure(f"a backlog of {BACKLOG:,} events", f">= {EVENTS_PER_SECOND:,} events/s", f"{rate:,.0f} events/s")
+    assert rate > EVENTS_PER_SECOND / 4, "far from it, which no busy machine explains"
 
 
 async def fill(deployment: Deployment, events: list[Event]) -> None:

@@ -65,11 +65,11 @@ class Load:
 
     async def _client(self, kind: str) -> None:
         headers = {"Connection": "close"} if kind == "new" else {}
-        answered_at = 0.0
+        answered_at = time.monotonic()
         async with Client(self._url) as client:
             while not self._over.is_set():
-                outcome = await self._post(client, f"{kind}{next(self._numbers)}@example.com", headers)
                 silent_seconds = time.monotonic() - answered_at
+                outcome = await self._post(client, f"{kind}{next(self._numbers)}@example.com", headers)
                 if outcome == "cut" and kind != "new" and silent_seconds >= LAME_DUCK_SECONDS:
                     outcome = "cut after silence"
                 answered_at = time.monotonic()

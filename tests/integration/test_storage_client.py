@@ -111,3 +111,15 @@ class Clock:
 
     def time(self) -> float:
         return self._now
+
+
+async def test_a_storage_that_takes_our_token_again_is_ready_again_whatever_it_answers(storage):
+    async with StorageClient(f"http://127.0.0.1:{storage.port}", Tokens("x" * 48, SERVICE)) as client:
+        with pytest.raises(Problem):
+            await client.put(new_id(), pieces(b"x"))
+        with pytest.raises(RuntimeError, match="another LEADS_SERVICE_SECRET"):
+            await client.check()
+        client._tokens, client._token_until = Tokens(SECRET, SERVICE), 0.0
+        async with client.get(new_id(), None) as response:
+            assert response.status == 404
+        await client.check()
