@@ -24,8 +24,8 @@ ALARM_SECONDS = 10.0 if IS_LONG else 4.0
 RESUMED_SECONDS = 2.0
 LEFT_IN_QUEUE = 100
 BOUND = 20
-PAUSE_SECONDS = 0.3
-"""Between two leads of a client: some 50 leads a second, which leaves the broker its share of two cores."""
+PAUSE_SECONDS = 1.0
+"""Between two leads of a client: some 16 leads a second, so that a slow machine has no backlog of its own making."""
 
 SHARE = 0.95
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq, py
 RESETS = 50 if IS_LONG else 3
 LEADS = 2_000 if IS_LONG else 200
 TIMES = 5 if IS_LONG else 1
-PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = 1.0
 NOTICED_SECONDS = 15.0
 
 
