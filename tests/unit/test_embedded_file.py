@@ -207,6 +207,30 @@ async def test_a_file_deleted_in_use_is_noticed_and_made_anew(path: Path) -> Non
         assert (await receive(deliveries)).message == kept
 
 
+async def test_a_file_that_is_back_after_another_was_in_its_place_tells_that_it_was_given_nothing_meanwhile(path: Path):
+    """As when a disk was unmounted, and is mounted again."""
+
+    async def is_renewed(bus: EmbeddedBus) -> bool:
+        async with bus.renewals(QUEUE) as renewed:
+            return renewed
+
+    async def use_what_is_there(bus: EmbeddedBus) -> None:
+        with pytest.raises(PublishFailed, match="was moved or deleted while in use"):
+            await bus.publish([message()])
+        await bus.publish([message()])
+
+    async with embedded(path) as bus:
+        await is_renewed(bus)
+        assert not await is_renewed(bus)
+        away = path.parent.rename(path.parent.with_name("away"))
+        await use_what_is_there(bus)
+        assert await is_renewed(bus)
+        path.parent.rename(path.parent.with_name("in its place"))
+        away.rename(path.parent)
+        await use_what_is_there(bus)
+        assert await is_renewed(bus)
+
+
 async def test_a_damaged_file_is_told_as_such(path: Path) -> None:
     async with embedded(path) as bus:
         await bus.publish([message(b"x" * 100_000)])

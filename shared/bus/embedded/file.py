@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import aiosqlite
 
-from shared.bus.embedded.schema import PRAGMAS, FileRefused, check_ours, create
+from shared.bus.embedded.schema import PRAGMAS, FileRefused, check_ours, create, note_renewal
 from shared.bus.protocol import BusUnavailable
 from shared.sqlite import PASSING, primary_code, telling
 
@@ -37,6 +37,8 @@ class QueueFile:
         self._path = path.absolute()
         self._opening = asyncio.Lock()
         self._connection: _Connection | None = None
+        self._used: tuple[int, int] | None = None
+        """Which file was last in use at the path."""
         self.is_open = False
 
     async def open(self) -> None:
@@ -85,10 +87,22 @@ class QueueFile:
                 raise BusUnavailable("The bus is not open.")
             if self._connection is None:
                 try:
-                    self._connection = await _connect(self._path)
+                    self._connection = await self._opened()
                 except (sqlite3.Error, FileRefused, OSError) as error:
                     raise BusUnavailable(explain(error)) from error
             return self._connection
+
+    async def _opened(self) -> "_Connection":
+        """A disk that was unmounted and is back brings back a file that lacks what the one in its place was given."""
+        connection = await _connect(self._path)
+        if self._used not in {None, connection.identity}:
+            try:
+                await connection.run(partial(_in_transaction, work=note_renewal, durable=True), in_place=True)
+            except BaseException:
+                await connection.close()
+                raise
+        self._used = connection.identity
+        return connection
 
     async def _drop(self, connection: "_Connection | None") -> None:
         if connection is None or connection is not self._connection:
@@ -110,7 +124,7 @@ class _Connection(aiosqlite.Connection):
         # A process that ends without closing the bus, because something else failed, shall end and not wait for us.
         self._thread.daemon = True
         self._path = path
-        self._identity: tuple[int, int] | None = None
+        self.identity: tuple[int, int] | None = None
         self.stopped: asyncio.Future[None] | None = None
 
     def stop(self) -> "asyncio.Future[None] | None":
@@ -127,12 +141,12 @@ class _Connection(aiosqlite.Connection):
 
     def _open(self) -> sqlite3.Connection:
         connection = _open_file(self._path)
-        self._identity = _identity(self._path)
+        self.identity = _identity(self._path)
         return connection
 
     def _perform(self, work: Work[T], in_place: bool) -> T:  # noqa: FBT001
         # SQLite keeps writing to a file that was deleted: confirmed, and gone with the last process that has it open.
-        if in_place and _identity(self._path) != self._identity:
+        if in_place and _identity(self._path) != self.identity:
             raise FileRefused(
                 "was moved or deleted while in use: what was in it went with it, and the path is opened anew"
             )

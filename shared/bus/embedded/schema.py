@@ -43,7 +43,9 @@ SCHEMA = (
 )
 
 RENEWAL = "CREATE TABLE IF NOT EXISTS renewal (id INTEGER PRIMARY KEY)"
-"""A row until who published is told that the file is new. An older version neither makes it nor minds it."""
+"""A row until who published is told that the file is new, or that another one was in its place for a while.
+
+An older version neither makes it nor minds it."""
 
 PRAGMAS = (
     # A settled message leaves no name and no address behind in a freed page.
@@ -82,4 +84,9 @@ def create(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
     connection.execute(RENEWAL)
     if is_new:
-        connection.execute("INSERT INTO renewal DEFAULT VALUES")
+        note_renewal(connection)
+
+
+def note_renewal(connection: sqlite3.Connection) -> None:
+    """Leave a note that events were published which this file never got. Inside a transaction."""
+    connection.execute("INSERT INTO renewal DEFAULT VALUES")
