@@ -59,17 +59,31 @@ class MailboxTransport:
     def __init__(self, folder: Path, *, sender: Sender) -> None:
         self._folder = folder
         self._sender = sender
+        self._device: int | None = None
+        """The disk that the first e-mail went to."""
 
     async def send(self, message: EmailMessage) -> Accepted:
         """Keep the e-mail durably; `message_id` is its file's name. Raises `MailRejected` or `MailUnavailable`."""
         name = file_name(message)
         content = as_eml(message, self._sender)
         try:
-            await asyncio.to_thread(_write_durably, self._folder, name, content)
+            await asyncio.to_thread(self._write, name, content)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise MailUnavailable(f"The mailbox folder (LEADS_MAIL_URL) cannot be written: {reason}.") from error
         return Accepted(name)
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Not into what an unmounted disk leaves in its place: nobody would find it there once the disk is back."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        device = self._folder.stat().st_dev
+        if self._device not in {None, device}:
+            raise MailUnavailable(
+                "The mailbox folder (LEADS_MAIL_URL) is on another disk than before: mount its own again, or start the "
+                "notifier anew if this one is meant."
+            )
+        self._device = device
+        _write_durably(self._folder, name, content)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -156,7 +170,6 @@ def _write_durably(folder: Path, name: str, content: bytes) -> None:
     All of it in one trip to a thread: trips cost more than what is done on them.
     """
     incoming = folder / _INCOMING
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     incoming.mkdir(mode=0o700, exist_ok=True)
     temporary = incoming / f"{name}.{secrets.token_hex(4)}"
     try:
