@@ -1,91 +1,31 @@
-"""`leads backup` and `leads restore` on real files: whole or not at all, whatever is cut short, damaged, in the way."""
+"""`leads backup` and `leads restore` on real files: whole or not at all, whatever is cut short, or in the way."""
 
 import os
 import shutil
 import signal
 import socket
-import sqlite3
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bench.audit import BODY, make
 from services.api.settings import ApiSettings
-from services.cli.backup import command
-from services.cli.backup.command import EXIT_FAILED, EXIT_NOT_WHOLE, run_backup, run_restore
+from services.cli.backup.command import EXIT_FAILED, run_backup, run_restore
 from services.cli.backup.manifest import backups_in
 from services.cli.turn import locked, open_lock
-from tests.harness.deployment import ROOMS, ROOT, free_ports
+from tests.harness.backups import LEADS, Site, blobs, dump, everything, the_line
+from tests.harness.deployment import ROOT
 from tests.harness.embedded import execute
-from tests.harness.tiny_disk import SIZE_MIB, tiny_disks
 
-LEADS = 30
 MANY = 3000
 """Enough that a backup and a restore of them can be killed in the middle."""
 
 CHILD_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Site:
-    """A data folder in use, one to restore into, and a folder for backups."""
-
-    data: Path
-    empty: Path
-    backups: Path
-    use: Callable[[Path], None]
-    """Makes the settings name another data folder."""
-
-    def backup(self, *, keep: int | None = None) -> int:
-        self.use(self.data)
-        return run_backup(self.backups, keep)
-
-    def restore(self, backup: Path | None = None) -> int:
-        self.use(self.empty)
-        return run_restore(backup or backups_in(self.backups)[0])
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "data"
-    make(folder, LEADS)
-    return folder
-
-
-@pytest.fixture
-def site(made: Path, tmp_path: Path, monkeypatch) -> Site:
-    monkeypatch.setattr(command, "configure_logs", lambda *_: None)  # for good, and other tests read what is logged
-    shutil.copytree(made, tmp_path / "data")
-    for room, port in zip(ROOMS, free_ports(len(ROOMS)), strict=True):
-        monkeypatch.setenv(f"LEADS_{room.upper()}_PORT", str(port))
-    return Site(
-        tmp_path / "data",
-        tmp_path / "empty",
-        tmp_path / "backups",
-        lambda folder: monkeypatch.setenv("LEADS_DATA_DIR", str(folder)),
-    )
-
-
-def blobs(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "resumes").iterdir() if path.is_file()}
-
-
-def everything(folder: Path) -> set[Path]:
-    return set(folder.rglob("*"))
-
-
-def the_line(capsys) -> str:
-    """The one that was said of what went wrong."""
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("leads: ")
-    return line
 
 
 def test_what_was_backed_up_comes_back_for_its_owner_only(site: Site):
@@ -118,54 +58,6 @@ def test_a_second_backup_copies_only_what_is_new_and_both_stay_whole(site: Site,
     assert not first.exists()
     assert site.restore(newest) == 0
     assert blobs(site.empty) == blobs(newest)
-
-
-def test_a_resume_that_is_lost_is_named_and_comes_from_an_earlier_backup_where_there_is_one(site: Site, capsys):
-    lost, damaged = list(blobs(site.data))[:2]
-    assert site.backup() == 0
-    (site.data / "resumes" / lost).unlink()
-    assert site.backup() == 0
-    assert lost in blobs(backups_in(site.backups)[0])
-
-    shutil.rmtree(site.backups)
-    (site.data / "resumes" / damaged).write_bytes(BODY.swapcase())
-    capsys.readouterr()
-    assert site.backup(keep=1) == EXIT_NOT_WHOLE
-    said = capsys.readouterr().err
-    assert f"{lost} is missing" in said
-    assert f"{damaged} has other bytes" in said
-    assert site.restore() == EXIT_NOT_WHOLE
-    assert len(blobs(site.empty)) == LEADS - 2
-
-
-def flip(path: Path) -> None:
-    body = bytearray(path.read_bytes())
-    body[len(body) // 2] ^= 1
-    path.write_bytes(body)
-
-
-def from_tomorrow(manifest: Path) -> None:
-    manifest.write_text(manifest.read_text().replace("0002_cuts", "9999_of_tomorrow"))
-
-
-SPOILT = {
-    "leads.db": (flip, "is not as it was taken"),
-    "notifier.db": (Path.unlink, "No such file"),
-    "manifest.json": (Path.unlink, "is no whole backup"),
-    "manifest.json ": (lambda path: path.write_text("{"), "cannot be read"),
-    "manifest.json  ": (from_tomorrow, "was written by a newer version of Leads"),
-}
-
-
-@pytest.mark.parametrize("file", SPOILT)
-def test_a_backup_that_is_not_as_it_was_is_refused_in_one_line(site: Site, capsys, file: str):
-    spoil, said = SPOILT[file]
-    site.backup()
-    (backup,) = backups_in(site.backups)
-    spoil(backup / file.strip())
-    assert site.restore(backup) == EXIT_FAILED
-    assert said in the_line(capsys)
-    assert not site.empty.exists()
 
 
 @pytest.mark.parametrize("file", ["leads.db", "notifier.db", "leads.db-wal", "queue.db", "resumes/{id}"])
@@ -262,39 +154,6 @@ def test_a_backup_of_an_older_leads_is_brought_up_to_date(site: Site):
     execute(site.data / "leads.db", "UPDATE alembic_version SET version_num = '0001_first_tables'")
     assert (site.backup(), site.restore()) == (0, 0)
     assert execute(site.empty / "leads.db", "SELECT count(*) FROM audit_runs") == [(0,)]
-
-
-def test_a_damaged_database_makes_no_backup_and_drops_none(site: Site, capsys):
-    site.backup()
-    before = backups_in(site.backups)
-    with (site.data / "leads.db").open("r+b") as file:
-        file.seek(3 * 4096)
-        file.write(b"\xff" * 8192)
-    assert site.backup(keep=1) == EXIT_FAILED
-    assert f"{site.data / 'leads.db'} is damaged" in the_line(capsys)
-    assert backups_in(site.backups) == before
-    assert list(site.backups.glob("*.partial")) == []
-
-
-@pytest.mark.parametrize("free_kib", [64, 4096], ids=["at the database", "at the resumes"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(site: Site, capsys, free_kib: int):
-    with (site.data / "resumes" / next(iter(blobs(site.data)))).open("r+b") as file:
-        file.truncate(SIZE_MIB * 1024 * 1024)
-    with tiny_disks([site.backups]) as trouble:
-        if trouble:
-            pytest.skip(trouble)
-        filler = site.backups / "filler"
-        filler.write_bytes(bytes(SIZE_MIB * 1024 * 1024 - free_kib * 1024))
-        assert site.backup() == EXIT_FAILED
-        line = the_line(capsys)
-        assert f"leads: {site.backups}" in line
-        assert "No space left on device" in line
-        assert {path.name for path in site.backups.iterdir()} == {".lock", "filler"}
-
-
-def dump(database: Path) -> list[str]:
-    with closing(sqlite3.connect(database)) as connection:
-        return sorted(connection.iterdump())
 
 
 def start(data: Path, *arguments: object) -> subprocess.Popen[str]:

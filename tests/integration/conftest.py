@@ -1,0 +1,32 @@
+"""Fixtures that the tests of backups share."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.audit import make
+from services.cli.backup import command
+from tests.harness.backups import LEADS, Site
+from tests.harness.deployment import ROOMS, free_ports
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "data"
+    make(folder, LEADS)
+    return folder
+
+
+@pytest.fixture
+def site(made: Path, tmp_path: Path, monkeypatch) -> Site:
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)  # for good, and other tests read what is logged
+    shutil.copytree(made, tmp_path / "data")
+    for room, port in zip(ROOMS, free_ports(len(ROOMS)), strict=True):
+        monkeypatch.setenv(f"LEADS_{room.upper()}_PORT", str(port))
+    return Site(
+        tmp_path / "data",
+        tmp_path / "empty",
+        tmp_path / "backups",
+        lambda folder: monkeypatch.setenv("LEADS_DATA_DIR", str(folder)),
+    )
