@@ -26,6 +26,7 @@ MANY = 3000
 """Enough that a backup and a restore of them can be killed in the middle."""
 
 CHILD_SECONDS = 60.0
+A_TIME = "20260102T030405.67890"
 
 
 def test_what_was_backed_up_comes_back_for_its_owner_only(site: Site):
@@ -137,6 +138,25 @@ def test_a_restore_that_was_killed_has_restored_no_lead_and_can_be_run_again(sit
     assert site.restore() == 0
     assert blobs(site.empty) == blobs(backup)
     assert {path.name for path in site.empty.iterdir()} == {".init.lock", "leads.db", "notifier.db", "resumes"}
+
+
+def test_what_somebody_else_keeps_in_the_folder_stays(site: Site):
+    site.backups.mkdir()
+    (site.backups / "holiday.partial").mkdir()
+    (site.backups / "movie.mkv.partial").write_bytes(b"half")
+    (site.backups / f"{A_TIME}1Z.partial").write_bytes(b"of that name, and no folder")
+    (site.backups / f"{A_TIME}2Z.partial").symlink_to(site.data)
+    elsewhere = site.backups / f"{A_TIME}3Z"
+    elsewhere.symlink_to(shutil.copytree(site.data, site.backups / "elsewhere"))
+    (elsewhere / "manifest.json").touch()
+    cut_short = site.backups / f"{A_TIME}4Z.partial"
+    kept = everything(site.backups) | everything(site.data)
+    for _ in range(2):  # the second one drops the first
+        cut_short.mkdir()
+        assert site.backup(keep=1) == 0
+        assert not cut_short.exists()
+    assert kept <= everything(site.backups) | everything(site.data)
+    assert backups_in(site.backups)[1:] == [elsewhere]
 
 
 def test_two_backups_at_once_are_one(site: Site, capsys):

@@ -61,9 +61,14 @@ def name_of(taken_at: datetime) -> str:
     return f"{taken_at:%Y%m%dT%H%M%S.%fZ}"
 
 
+def is_name(text: str) -> bool:
+    """Whether a backup is called so: anything else in the folder is somebody else's."""
+    return _NAME.fullmatch(text) is not None
+
+
 def backups_in(folder: Path) -> list[Path]:
     """The whole ones, the newest first. Raises `OSError`."""
-    named = (one for one in folder.iterdir() if _NAME.fullmatch(one.name))
+    named = (one for one in folder.iterdir() if is_name(one.name))
     return sorted((one for one in named if (one / MANIFEST).is_file()), reverse=True)
 
 

@@ -25,6 +25,7 @@ from services.cli.backup.manifest import (
     backups_in,
     count_leads,
     digests,
+    is_name,
     name_of,
     resumes_of,
     schemas,
@@ -79,7 +80,8 @@ def drop_older(latest: Path, keep: int) -> int:
     """Drop all backups beside `latest` but the newest `keep`; how many went. Raises `BackupFailed`."""
     folder = latest.parent
     with _alone(folder), told(folder):
-        old = [backup for backup in backups_in(folder)[keep:] if backup != latest]  # the clock may have been set back
+        beyond = [backup for backup in backups_in(folder)[keep:] if not backup.is_symlink()]  # that is kept elsewhere
+        old = [backup for backup in beyond if backup != latest]  # the clock may have been set back
         for backup in old:
             backup.rename(f"{backup}{PARTIAL}")  # one that is cut short while it goes is none either
         _clear(folder)
@@ -167,9 +169,10 @@ def _keep_resumes(taken: Taken, source: Path, earlier: Path | None) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what was cut short: whoever made it is gone, since we hold the lock."""
+    """Remove what was cut short: whoever made it is gone, since we hold the lock. What is not ours stays."""
     for left in folder.glob(f"*{PARTIAL}"):
-        shutil.rmtree(left)
+        if is_name(left.name.removesuffix(PARTIAL)) and left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
 
 
 @contextmanager
