@@ -1,5 +1,7 @@
 """`leads backup` and `leads restore` over what is lost, damaged or full: said in a line, and never passed on."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -28,6 +30,40 @@ def test_a_resume_that_is_lost_is_named_and_comes_from_an_earlier_backup_where_t
     assert f"{damaged} has other bytes" in said
     assert site.restore() == EXIT_NOT_WHOLE
     assert len(blobs(site.empty)) == LEADS - 2
+
+
+def loop(path: Path) -> None:
+    """It cannot be opened."""
+    path.unlink()
+    path.symlink_to(path)
+
+
+def unreadable(path: Path) -> None:
+    """It can be opened, and every read fails: a folder, to whoever takes it for a file."""
+    path.unlink()
+    path.mkdir()
+
+
+def test_a_resume_that_cannot_be_read_is_named_and_all_others_are_backed_up_and_restored(site: Site, capsys):
+    first, second, third, fourth = sorted(blobs(site.data))[:4]
+    loop(site.data / "resumes" / first)
+    unreadable(site.data / "resumes" / second)
+    assert site.backup(keep=1) == EXIT_NOT_WHOLE
+    (backup,) = backups_in(site.backups)
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        f"leads: {site.data}/resumes/{first} cannot be read ({os.strerror(errno.ELOOP)}), and is not in the backup",
+        f"leads: {site.data}/resumes/{second} cannot be read ({os.strerror(errno.EISDIR)}), and is not in the backup",
+    ]
+    assert {path.name for path in (backup / "resumes").iterdir()} == set(blobs(site.data))
+
+    loop(backup / "resumes" / third)
+    unreadable(backup / "resumes" / fourth)
+    assert site.restore() == EXIT_NOT_WHOLE
+    said = capsys.readouterr().err
+    assert f"{third} cannot be read ({os.strerror(errno.ELOOP)}), and is not restored" in said
+    assert f"{fourth} cannot be read ({os.strerror(errno.EISDIR)}), and is not restored" in said
+    assert len(blobs(site.empty)) == LEADS - 4
+    assert list((site.empty / "resumes" / ".incoming").iterdir()) == []
 
 
 def flip(path: Path) -> None:

@@ -7,6 +7,8 @@ import ctypes
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,23 +21,25 @@ _NO_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, 
 """Why a file cannot have another name here, or is not there: it is copied instead."""
 
 
+class _UnreadableError(Exception):
+    """The message is what is the matter with a file that was to be read."""
+
+
 def copy(resume: Resume, source: str, target: str) -> str | None:
     """Copy the file to `target`, for its owner's eyes only; None, or what is the matter with `source`.
 
-    No file is left at `target` then. Raises `OSError` for any other trouble than that there is no such file.
+    No file is left at `target` then. Raises `OSError` for trouble with `target`: the next file would meet it, too.
     """
     try:
-        reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return "is missing"
-    try:
-        writing = open_private(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            hashed = _pour(reading, writing)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
+        with _opened(source) as reading:
+            writing = open_private(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                hashed = _pour(reading, writing)
+            finally:
+                os.close(writing)
+    except _UnreadableError as error:
+        remove(target)
+        return str(error)
     if hashed != resume.sha256:
         remove(target)
         return "has other bytes than were sent"
@@ -56,25 +60,51 @@ def link(resume: Resume, source: str, target: str) -> bool:
 
 
 def is_whole(resume: Resume, file: str) -> bool:
-    """Whether these are the bytes that were sent. Raises `OSError`."""
+    """Whether these are the bytes that were sent. They are not where they cannot be read."""
     try:
-        reading = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        with _opened(file) as reading:
+            return _pour(reading, None) == resume.sha256
+    except _UnreadableError:
         return False
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[int]:
+    """Raises `_UnreadableError`."""
     try:
-        return _pour(reading, None) == resume.sha256
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise _UnreadableError("is missing") from error
+    except OSError as error:
+        raise _unreadable(error) from error
+    try:
+        yield descriptor
     finally:
-        os.close(reading)
+        os.close(descriptor)
 
 
 def _pour(reading: int, writing: int | None) -> str:
-    """SHA-256, in hex, of what is read, and written if there is somewhere to."""
+    """SHA-256, in hex, of what is read, and written if there is somewhere to.
+
+    Raises `_UnreadableError`, and `OSError` only for what is written.
+    """
     digest = sha256()
-    while piece := os.read(reading, PIECE_BYTES):
+    while piece := _read(reading):
         digest.update(piece)
         if writing is not None:
             write_all(writing, piece)
     return digest.hexdigest()
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, PIECE_BYTES)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> _UnreadableError:
+    return _UnreadableError(f"cannot be read ({error.strerror})")
 
 
 def sync_all(*folders: Path) -> None:
