@@ -76,6 +76,23 @@ def from_tomorrow(manifest: Path) -> None:
     manifest.write_text(manifest.read_text().replace("0002_cuts", "9999_of_tomorrow"))
 
 
+def test_what_decayed_in_one_backup_is_copied_anew_into_the_next(site: Site, capsys):
+    decayed, looped, unread, lost = list(blobs(site.data))[:4]
+    assert site.backup() == 0
+    (first,) = backups_in(site.backups)
+    for spoil, name in ((flip, decayed), (loop, looped), (unreadable, unread), (flip, lost)):
+        spoil(first / "resumes" / name)
+    assert site.backup() == 0
+    assert blobs(backups_in(site.backups)[0]) == blobs(site.data)
+
+    shutil.rmtree(backups_in(site.backups)[0])
+    (site.data / "resumes" / lost).unlink()
+    capsys.readouterr()
+    assert site.backup() == EXIT_NOT_WHOLE
+    assert f"{lost} is missing, and is not in the backup" in the_line(capsys)
+    assert blobs(backups_in(site.backups)[0]) == blobs(site.data)
+
+
 SPOILT = {
     "leads.db": (flip, "is not as it was taken"),
     "notifier.db": (Path.unlink, "No such file"),
