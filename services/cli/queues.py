@@ -56,7 +56,8 @@ def purge(
 ) -> None:
     """Drop dead letters for good: all of them, or those given by --id."""
     if not yes:
-        typer.confirm("These events will never be handled. Drop them?", abort=True)
+        question = "These events will not be handled, unless a lost queue makes all events come again. Drop them?"
+        typer.confirm(question, abort=True)
     _run(_purge(queue, ids))
 
 

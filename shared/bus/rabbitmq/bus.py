@@ -1,6 +1,6 @@
 """The bus on RabbitMQ (3.10 to 4.x): quorum queues, confirmed publishing, consumers that reconnect by themselves.
 
-This file is the front: each verb is carried out by one of its neighbours `rabbitmq_*`.
+This file is the front: each verb is carried out by one of its neighbours.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -9,7 +9,7 @@ from typing import Self
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
-from aiormq.exceptions import ChannelAccessRefused
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from shared.bus.protocol import DeadLetter, Delivery, Message, QueueStats
 from shared.bus.rabbitmq.connection import Link, check_url, explain, password_free
@@ -103,6 +103,8 @@ class RabbitBus:
                 if self._refusals.is_news(str(refused)):
                     self._log.warning("cannot tell whether a queue was lost", reason=explain(refused, self._url))
                 last = None
+            except ChannelNotFoundEntity:
+                last = None  # an older notifier makes no such queue
             yield last is not None
             if last is not None:
                 await last.channel.basic_ack(last.delivery_tag or 0, multiple=True)

@@ -86,6 +86,8 @@ async def _find(connection: AbstractConnection, topology: Topology, refused: Cha
             await channel.declare_exchange(topology.exchange, passive=True)
         for queue in topology.queues:
             for name, _ in arguments_of(queue):
+                if name == queue.renewals:
+                    continue  # who only publishes can do without: an older notifier beside it has made none
                 async with _there(f'queue "{name}"', refused):
                     await channel.declare_queue(name, passive=True)
 
