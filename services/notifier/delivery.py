@@ -47,6 +47,9 @@ HOLD_SECONDS = 300.0
 LEASE_SECONDS = 10.0
 """How long a row in `sending` belongs to who wrote it. Short, since after a crash its e-mail waits for so long."""
 
+NOTE_AGAIN_SECONDS = 0.5
+"""Between two tries to write down that an e-mail was sent."""
+
 STAFF_MAILBOX = "staff"
 
 CUT_SHORT = "cut short while it was sent"
@@ -193,7 +196,16 @@ class Delivery:
             log.warning("lease not renewed", email_id=email.id, reason=problem.detail)
 
     async def _sent(self, email: Email, lead: LeadCreated, accepted: Accepted) -> None:
-        await self._move(email, EmailState.SENT, email.reason, provider_message_id=accepted.message_id)
+        """Write it down, however long the database is away: what is not written down is sent again."""
+        while True:
+            try:
+                await self._move(email, EmailState.SENT, email.reason, provider_message_id=accepted.message_id)
+                break
+            except Hold as hold:
+                if not isinstance(hold.__cause__, Problem):
+                    raise
+            log.warning("email sent, and not written down yet", kind=email.kind, email_id=email.id)
+            await asyncio.sleep(NOTE_AGAIN_SECONDS)
         EMAIL_SECONDS.observe(_age_seconds(lead.created_at))
         log.info("email sent", kind=email.kind, email_id=email.id, lead_id=email.lead_id, attempt=email.attempts)
 

@@ -98,7 +98,10 @@ async def test_what_is_not_declared_yet_is_no_failure_and_is_not_made_by_looking
     findings = await look(rabbit_url)
     assert exit_status(findings) == 0
     (missing,) = [finding for finding in findings if finding.state is State.WARNING]
-    assert "has no notifier.dead, notifier, notifier.retry.200ms, leads in the virtual host" in missing.found
+    assert (
+        "has no notifier.renewals, notifier.dead, notifier, notifier.retry.200ms, leads in the virtual host"
+        in missing.found
+    )
     assert "start it" in missing.mend
     assert [one.found for one in await look(rabbit_url)] == [one.found for one in findings]
 

@@ -263,6 +263,21 @@ async def test_a_first_cut_after_an_outage_of_many_attempts_is_no_reason_to_give
     assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENT, REDELIVERY_LIMIT + 21))
 
 
+async def test_what_was_sent_is_written_down_however_long_the_database_is_away_and_not_sent_again(house, monkeypatch):
+    move, away = house.delivery._moves.add, [Problem(ProblemType.UNAVAILABLE, "locked") for _ in range(4)]
+
+    async def moved(step):
+        if step.state is EmailState.SENT and away:
+            raise away.pop()
+        return await move(step)
+
+    monkeypatch.setattr(house.delivery._moves, "add", moved)
+    monkeypatch.setattr("services.notifier.delivery.NOTE_AGAIN_SECONDS", 0.01)
+    await house.deliver()
+    assert away == []
+    assert await house.emails() == dict.fromkeys(EmailKind, (EmailState.SENT, 1))
+
+
 async def test_an_outage_costs_no_attempt_once_the_circuit_is_open(house):
     created = event()
     house.transport.failures["staff"] = [MailUnavailable("away")] * 6
