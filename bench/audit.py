@@ -133,7 +133,7 @@ def _event(one: _Made) -> tuple[object, ...]:
 
 def _email(one: _Made, kind: str) -> tuple[object, ...]:
     about = (one.event_id, one.lead_id, kind, f"{one.lead_id}@bench.example", "sent", 1, new_id(), None)
-    return (new_id(), *about, _now(), _now())
+    return (new_id(), *about, _now(), _now(), 0)  # the order of the table, where what was added later comes last
 
 
 if __name__ == "__main__":
