@@ -96,7 +96,7 @@ async def test_each_room_has_a_user_at_rabbitmq_that_may_do_no_more_than_it_does
     said = await stack.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_permissions", "-p", "leads")
     permissions = {line.split("\t")[0]: line.split("\t")[1:] for line in said.splitlines()[1:]}
     assert permissions.keys() == {"leads-api", "leads-notifier", "leads-ops", "leads-admin"}, "and no guest"
-    assert permissions["leads-api"] == ["^$", "^leads$", "^$"], "publishes, and can read no lead"
+    assert permissions["leads-api"] == ["^$", "^leads$", r"^notifier\.renewals$"], "publishes, and can read no lead"
 
 
 async def test_the_image_holds_no_compiler_no_test_and_no_secret(stack: Stack):
