@@ -190,14 +190,20 @@ async def test_a_lost_event_can_be_published_again_as_the_docs_say(house: House)
     await until(lambda: states(house, lead) == ["sent", "sent"])
 
 
+async def audit_metrics(house: House) -> dict[str, float]:
+    async with Client(house.deployment.api_url) as client:
+        lines = (await client.call("GET", "/metrics")).body.decode().splitlines()
+    return {name: float(value) for name, value in (line.split() for line in lines if line.startswith("leads_audit"))}
+
+
 async def test_the_result_is_a_metric_of_the_api(house: House):
     began_at = time.time()
     _, found, counts = await audit(house)
     await house.deployment.stop("api")
     await house.deployment.restart("api")
-    async with Client(house.deployment.api_url) as client:
-        lines = (await client.call("GET", "/metrics")).body.decode().splitlines()
-    metrics = {name: float(value) for name, value in (line.split() for line in lines if line.startswith("leads_audit"))}
+    metrics = await audit_metrics(house)
+    while metrics["leads_audit_last_run_timestamp_seconds"] == 0:  # it measures beside its start
+        metrics = await audit_metrics(house)
     assert began_at < metrics.pop("leads_audit_last_run_timestamp_seconds") < time.time()
     assert metrics == {"leads_audit_discrepancies": len(found), "leads_audit_leads_checked": counts["leads"]}
 
