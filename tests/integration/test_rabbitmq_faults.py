@@ -36,8 +36,8 @@ def vhost(rabbit_url: str) -> str:
 def no_task_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     gc.collect()
-    complaints = [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"]
-    assert complaints == []
+    complaints = {record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"}
+    assert complaints <= {"socket.send() raised exception."}, "what was on its way to a broker that died is no task"
 
 
 def message() -> Message:
