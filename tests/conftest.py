@@ -1,12 +1,12 @@
 """Fixtures that several folders share. Helpers are plain modules in `tests/harness`."""
 
-import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 
 from shared.ids import new_id
+from tests.harness.missing import cannot_run
 from tests.harness.rabbitmq import MISSING, RabbitNode, find_rabbitmq
 
 
@@ -19,7 +19,7 @@ def pytest_configure() -> None:
 def rabbit_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """A private RabbitMQ node for the whole run. Without the package: a failure in CI, a skip elsewhere."""
     if find_rabbitmq() is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
+        cannot_run(MISSING)
     node = RabbitNode(tmp_path_factory.mktemp("rabbitmq"))
     try:
         node.start()

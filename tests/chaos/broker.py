@@ -10,11 +10,15 @@ from aio_pika.exceptions import AMQPError
 
 from shared.topology import NOTIFIER_QUEUE, leads_topology
 from tests.chaos.rig import RETRY_DELAYS_SECONDS, Rig
+from tests.chaos.storm import Storm
 from tests.harness.kept import rows
 from tests.harness.proxy import Proxy
 from tests.harness.rabbitmq import RabbitNode
 
 PROBE = "probe"
+PAUSE_SECONDS = 1.0
+"""Between two leads of a client: some 16 leads a second, so that a slow machine has no backlog of its own making."""
+
 PATIENCE_SECONDS = 60.0
 ANSWER_SECONDS = 5.0
 LOOK_AGAIN_SECONDS = 0.02
@@ -33,6 +37,20 @@ class Broker:
         self.node = node
         self.proxy = proxy
         self.vhost = rig.deployment.environment["LEADS_BROKER_URL"].rsplit("/", 1)[1]
+
+    async def suffer(self, scenario: str, harm: Callable[[], Awaitable[object]], *, times: int) -> None:
+        """Do harm so many times, each under load, with time to recover in between. Fails when a lead is refused."""
+
+        async def nemesis(storm: Storm) -> int:
+            for _ in range(times):
+                await storm.reaches(storm.answered + storm.gave_up + self.rig.dice.randint(10, 40))
+                await harm()
+            await storm.reaches(storm.answered + storm.gave_up + 40)
+            return times
+
+        storm = await self.rig.run(scenario, nemesis, leads=None, pause_seconds=PAUSE_SECONDS)
+        assert storm.gave_up == 0
+        assert {attempt.status for attempt in storm.ledger} == {201}, "the intake needs no broker"
 
     async def prepare(self) -> None:
         """Once, before the first harm."""

@@ -7,7 +7,7 @@ from tests.chaos.broker import Broker
 from tests.chaos.rig import SETTINGS, Rig
 from tests.chaos.verdicts import Verdicts
 from tests.harness.proxy import Proxy
-from tests.harness.sizes import AT_SCALE, EMBEDDED, at_scale, embedded
+from tests.harness.sizes import AT_SCALE, EMBEDDED, EMBEDDED_SENDGRID, at_scale, embedded, with_sendgrid
 
 VERDICTS = pytest.StashKey[Verdicts]()
 
@@ -56,3 +56,17 @@ async def broker(tmp_path_factory, rabbit_node, verdicts):
         broker = Broker(Rig(house, AT_SCALE, verdicts), rabbit_node, proxy)
         await broker.prepare()
         yield broker
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=[EMBEDDED_SENDGRID, pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq)]
+)
+async def rig_with_sendgrid(request, tmp_path_factory, verdicts):
+    """Either bus, and mail through SendGrid: the mailbox refuses nothing, and a second copy is the same file there."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == AT_SCALE:
+        async with at_scale(folder, request.getfixturevalue("rabbit_node"), SETTINGS) as house:
+            yield Rig(house, AT_SCALE, verdicts)
+    else:
+        async with with_sendgrid(folder, SETTINGS) as house:
+            yield Rig(house, EMBEDDED_SENDGRID, verdicts)

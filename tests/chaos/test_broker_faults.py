@@ -4,7 +4,6 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from shared.topology import EXCHANGE
 from tests.chaos.broker import Broker
 from tests.chaos.rig import IS_LONG
-from tests.chaos.storm import Storm
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq, pytest.mark.long, pytest.mark.timeout(0)]
 
@@ -26,25 +24,7 @@ LEFT_IN_QUEUE = 100
 BOUND = 20
 MORE_THAN_ON_THE_WAY = 20
 """So many events are only marked when later ones were published than those confirmed before the harm."""
-PAUSE_SECONDS = 1.0
-"""Between two leads of a client: some 16 leads a second, so that a slow machine has no backlog of its own making."""
-
 SHARE = 0.95
-
-
-async def run(broker: Broker, scenario: str, harm: Callable[[], Awaitable[object]], *, times: int = TIMES) -> None:
-    """Do harm so many times, each under load, with time to recover in between."""
-
-    async def nemesis(storm: Storm) -> int:
-        for _ in range(times):
-            await storm.reaches(storm.answered + storm.gave_up + broker.rig.dice.randint(10, 40))
-            await harm()
-        await storm.reaches(storm.answered + storm.gave_up + 40)
-        return times
-
-    storm = await broker.rig.run(scenario, nemesis, leads=None, pause_seconds=PAUSE_SECONDS)
-    assert storm.gave_up == 0
-    assert {attempt.status for attempt in storm.ledger} == {201}, "the intake needs no broker"
 
 
 @pytest.mark.parametrize(("signal", "times"), [("kill -9", KILLS), ("SIGTERM", RESTARTS)])
@@ -56,7 +36,7 @@ async def test_a_broker_that_dies_is_missed_for_two_seconds_after_it_is_back(bro
             broker.node.kill()
         resumed.append(await broker.restart())
 
-    await run(broker, f"{signal} of RabbitMQ", die, times=times)
+    await broker.suffer(f"{signal} of RabbitMQ", die, times=times)
     resumed.sort()
     broker.rig.figure(
         f"{signal} of RabbitMQ: an event is confirmed again after it is ready",
@@ -74,7 +54,7 @@ async def test_a_broker_that_hangs_costs_time_and_nothing_else(broker: Broker, s
         finally:
             broker.node.resume()
 
-    await run(broker, f"RabbitMQ hangs for {seconds:.0f} s", hang, times=1)
+    await broker.suffer(f"RabbitMQ hangs for {seconds:.0f} s", hang, times=1)
 
 
 @pytest.mark.parametrize("what", ["memory", "disk"])
@@ -88,7 +68,7 @@ async def test_a_broker_short_of_memory_or_disk_is_waited_for(broker: Broker, wh
         finally:
             broker.node.starve()
 
-    await run(broker, f"{what} alarm of RabbitMQ", starve, times=1)
+    await broker.suffer(f"{what} alarm of RabbitMQ", starve, times=1)
 
 
 @pytest.mark.parametrize("name", [Broker.queue.name, Broker.queue.retry_levels[0].name, Broker.queue.dead_letters])
@@ -97,7 +77,7 @@ async def test_a_queue_deleted_under_load_is_declared_anew(broker: Broker, name:
         broker.node.delete_queue(broker.vhost, name)
         await asyncio.sleep(1)
 
-    await run(broker, f"queue {name} deleted", delete)
+    await broker.suffer(f"queue {name} deleted", delete, times=TIMES)
 
 
 async def test_what_was_in_a_deleted_queue_is_published_again(broker: Broker):
@@ -109,7 +89,7 @@ async def test_what_was_in_a_deleted_queue_is_published_again(broker: Broker):
 
         await broker.without_notifier(work)
 
-    await run(broker, f"queue deleted with {LEFT_IN_QUEUE} events in it", fill_and_delete)
+    await broker.suffer(f"queue deleted with {LEFT_IN_QUEUE} events in it", fill_and_delete, times=TIMES)
 
 
 async def test_a_deleted_exchange_or_binding_is_declared_anew(broker: Broker):
@@ -122,7 +102,7 @@ async def test_a_deleted_exchange_or_binding_is_declared_anew(broker: Broker):
             goal = broker.published() + MORE_THAN_ON_THE_WAY
             await broker.seconds_until(lambda: broker.published() > goal)  # noqa: B023 - awaited within the round
 
-    await run(broker, "exchange and binding deleted", delete)
+    await broker.suffer("exchange and binding deleted", delete, times=TIMES)
 
 
 async def test_a_password_that_is_changed_and_changed_back_is_waited_for(broker: Broker):
@@ -134,7 +114,7 @@ async def test_a_password_that_is_changed_and_changed_back_is_waited_for(broker:
         finally:
             broker.node.change_password()
 
-    await run(broker, "password changed and changed back", change, times=1)
+    await broker.suffer("password changed and changed back", change, times=1)
 
 
 async def told(broker: Broker) -> str:
@@ -153,4 +133,4 @@ async def test_a_full_queue_keeps_events_in_the_outbox_until_there_is_room(broke
         await broker.without_notifier(work)
         broker.node.unbound_queues(broker.vhost)
 
-    await run(broker, f"queue full with {BOUND} events, notifier away", fill, times=1)
+    await broker.suffer(f"queue full with {BOUND} events, notifier away", fill, times=1)

@@ -11,18 +11,15 @@ from collections.abc import Mapping
 from typing import Self
 
 import pytest
-import pytest_asyncio
 
 from services.notifier.delivery import REPEATED
-from tests.chaos.rig import IN_HAND, IS_LONG, SETTINGS, Rig
+from tests.chaos.rig import IN_HAND, IS_LONG, Rig
 from tests.chaos.storm import Storm
 from tests.harness.deployment import ROOT, Deployment, free_ports
 from tests.harness.kept import rows
-from tests.harness.sizes import AT_SCALE, at_scale, with_sendgrid
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long, pytest.mark.timeout(0 if IS_LONG else 120)]
 
-EMBEDDED_SENDGRID = "embedded-sendgrid"
 LEADS = 5_000 if IS_LONG else 100
 KILLS = 10 if IS_LONG else 1
 DROPS = 30
@@ -30,18 +27,9 @@ ROUNDS = 10 if IS_LONG else 1
 REPLAYS = 3
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[EMBEDDED_SENDGRID, pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq)]
-)
-async def rig(request, tmp_path_factory, verdicts):
-    """Either bus, and mail through SendGrid: a folder would hide a second copy, as it is the same file."""
-    folder = tmp_path_factory.mktemp(request.param)
-    if request.param == AT_SCALE:
-        async with at_scale(folder, request.getfixturevalue("rabbit_node"), SETTINGS) as house:
-            yield Rig(house, AT_SCALE, verdicts)
-    else:
-        async with with_sendgrid(folder, SETTINGS) as house:
-            yield Rig(house, EMBEDDED_SENDGRID, verdicts)
+@pytest.fixture(scope="module")
+def rig(rig_with_sendgrid: Rig) -> Rig:
+    return rig_with_sendgrid
 
 
 async def test_two_relays_and_two_notifiers_at_once_send_each_email_once(rig: Rig):

@@ -6,15 +6,13 @@ A copy is kept before the original is let go: a death in between leaves both, an
 from signal import SIGKILL
 
 import pytest
-import pytest_asyncio
 
 from tests.chaos.crashes import Crashes
-from tests.chaos.rig import IS_LONG, SETTINGS, Rig
+from tests.chaos.rig import IS_LONG, Rig
 from tests.chaos.storm import Storm
 from tests.harness.commands import leads
 from tests.harness.crash_points import CrashPoint
 from tests.harness.crash_steps import SETTING_ASIDE
-from tests.harness.sizes import AT_SCALE, at_scale, with_sendgrid
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -27,20 +25,9 @@ PASSES = (1, 2) if IS_LONG else (2,)
 REPLAY = ("queues", "replay")
 
 
-@pytest_asyncio.fixture(
-    scope="module",
-    loop_scope="module",
-    params=["embedded-sendgrid", pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq)],
-)
-async def rig(request, tmp_path_factory, verdicts):
-    """Either bus, and SendGrid: the mailbox refuses nothing."""
-    folder = tmp_path_factory.mktemp(request.param)
-    if request.param == AT_SCALE:
-        async with at_scale(folder, request.getfixturevalue("rabbit_node"), SETTINGS) as house:
-            yield Rig(house, AT_SCALE, verdicts)
-    else:
-        async with with_sendgrid(folder, SETTINGS) as house:
-            yield Rig(house, request.param, verdicts)
+@pytest.fixture(scope="module")
+def rig(rig_with_sendgrid: Rig) -> Rig:
+    return rig_with_sendgrid
 
 
 def points(verb: str) -> list[CrashPoint]:

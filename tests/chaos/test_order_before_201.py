@@ -18,6 +18,7 @@ from tests.harness.client import Client
 from tests.harness.deployment import Deployment
 from tests.harness.files import pdf
 from tests.harness.kept import rows
+from tests.harness.missing import cannot_run
 from tests.harness.sizes import EMBEDDED, embedded
 from tests.harness.strace import MISSING, TraceForbidden, find_strace, read_calls, tracing
 
@@ -26,11 +27,6 @@ LEADS = 1_000 if IS_LONG else 40
 CLIENTS = 16
 CHECKPOINTS = 20 if IS_LONG else 2
 WATCHED_ROOMS = ("storage", "api")
-
-
-def cannot_look(reason: str) -> None:
-    """A failure in CI, a skip elsewhere."""
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
 async def post_leads(deployment: Deployment) -> dict[str, str]:
@@ -59,7 +55,7 @@ def begin_log_anew(database: Path) -> None:
 @pytest.mark.timeout(0 if IS_LONG else 120)
 async def test_resume_and_lead_are_on_the_disk_before_the_201_is_sent(tmp_path: Path, verdicts: Verdicts):
     if find_strace() is None:
-        cannot_look(MISSING)
+        cannot_run(MISSING)
     trace = tmp_path / "trace"
     async with embedded(tmp_path / "house") as house:
         deployment = house.deployment
@@ -68,7 +64,7 @@ async def test_resume_and_lead_are_on_the_disk_before_the_201_is_sent(tmp_path: 
             async with tracing(pids, trace, WATCHED, string_bytes=STRING_BYTES):
                 kept = await post_leads(deployment)
         except TraceForbidden as error:
-            cannot_look(f"strace may not watch a process here: {error}")
+            cannot_run(f"strace may not watch a process here: {error}")
         assert kept == dict(rows(deployment.data / "leads.db", "SELECT id, resume_path FROM leads"))
         ports = {f"{room}_port": deployment.ports[room] for room in WATCHED_ROOMS}
     where = Where(str(deployment.resumes), str(deployment.data / "leads.db-wal"), **ports)

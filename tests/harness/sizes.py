@@ -11,7 +11,7 @@ from tests.harness.inbox import Inbox, mailbox_inbox, sendgrid_inbox
 from tests.harness.rabbitmq import RabbitNode
 from tests.harness.sendgrid import SendGridStandIn
 
-EMBEDDED, AT_SCALE = "embedded", "rabbitmq-sendgrid"
+EMBEDDED, EMBEDDED_SENDGRID, AT_SCALE = "embedded", "embedded-sendgrid", "rabbitmq-sendgrid"
 STAFF = "staff@leads.example"
 
 

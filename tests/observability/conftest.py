@@ -1,9 +1,8 @@
 """What the tests of dashboards and alerts share."""
 
-import os
-
 import pytest
 
+from tests.harness.missing import cannot_run
 from tests.harness.prometheus import MISSING, find_prometheus
 
 
@@ -11,4 +10,4 @@ from tests.harness.prometheus import MISSING, find_prometheus
 def _prometheus_is_here() -> None:
     """Without Debian's package: a failure in CI, a skip elsewhere."""
     if not find_prometheus():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
+        cannot_run(MISSING)
