@@ -17,7 +17,7 @@ run: .venv/.runtime ## Start api, storage and notifier in this terminal; Ctrl-C 
 test: .venv/.dev test-tools ## Run the tests, RabbitMQ ones on a private node (T=... runs some, long ones too)
 	@$(PYTEST) $(if $(T),-m '' $(T))
 
-test-long: .venv/.dev test-tools ## Run the tests that take their time: four minutes more
+test-long: .venv/.dev test-tools ## Run the tests that take their time: some twenty minutes more
 	@$(PYTEST) -m long
 
 .PHONY: test-tools
@@ -40,7 +40,7 @@ format: .venv/.dev ## Rewrite the code in house style
 compose-test: .venv/.dev ## Prove docker-compose.yml on this machine's Docker engine, from nothing and back to nothing
 	@$(PYTEST) $(or $(T),tests/compose)
 
-chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the long form
+chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the long form, hours
 	@scripts/rabbitmq
 	@scripts/chaos-tools
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
