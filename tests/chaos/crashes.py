@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 from signal import SIGKILL
 
 from tests.chaos.rig import Nemesis, Rig
-from tests.chaos.storm import CLIENTS, Storm
+from tests.chaos.storm import Storm
 from tests.harness.crash_points import REACHED, CrashPoint
 from tests.harness.deployment import STOP_SECONDS
 
 COMES_THERE_SECONDS = 90.0
 """A room that was not at its step by then is not going to be."""
+
+PAUSE_SECONDS = 0.5
+"""Between two leads of a client. They come until the last death, and what a dying notifier left is sent afterwards."""
 
 ONE_AT_A_TIME = {"LEADS_NOTIFIER_CONCURRENCY": "1"}
 """So that nothing but the e-mails of the event at the step is under way when the notifier dies there."""
@@ -33,13 +36,6 @@ class Crashes:
         self._deployment = rig.deployment
         self._points = points
         self._heal = heal
-
-    @property
-    def leads(self) -> int | None:
-        """How many the notifier needs; None where only the storm's end tells: the relay takes up to 200 at once."""
-        if any(point.room != "notifier" for point in self._points):
-            return None
-        return CLIENTS + sum(_leads_until(point) for point in self._points)
 
     @property
     def nemesis(self) -> Nemesis:
@@ -86,11 +82,6 @@ class Crashes:
         else:
             assert status == 0, f"{point}: ended with {status}"
             self.exit_seconds.append(time.monotonic() - began_at)
-
-
-def _leads_until(point: CrashPoint) -> int:
-    """As many as pass, and those that a notifier still takes in hand and finishes when it is told to stop."""
-    return point.passes + (0 if point.signal is SIGKILL else 2 * CLIENTS)
 
 
 def _tells_of(line: bytes, point: CrashPoint) -> bool:

@@ -7,7 +7,7 @@ from signal import SIGKILL
 
 import pytest
 
-from tests.chaos.crashes import Crashes
+from tests.chaos.crashes import PAUSE_SECONDS, Crashes
 from tests.chaos.rig import IS_LONG, Rig
 from tests.chaos.storm import Storm
 from tests.harness.commands import leads
@@ -40,7 +40,9 @@ async def test_an_event_put_off_while_sendgrid_is_away_is_handled_once(rig: Rig)
     assert sendgrid is not None
     crashes = Crashes(rig, points("retry"), heal=lambda: sendgrid.behave("accept"))
     sendgrid.behave("503")
-    await rig.run("SIGKILL of the notifier while it puts events off", crashes.nemesis, leads=crashes.leads)
+    await rig.run(
+        "SIGKILL of the notifier while it puts events off", crashes.nemesis, leads=None, pause_seconds=PAUSE_SECONDS
+    )
 
 
 async def test_events_that_were_given_up_are_replayed_by_one_command_and_handled_once(rig: Rig):
@@ -55,4 +57,4 @@ async def test_events_that_were_given_up_are_replayed_by_one_command_and_handled
         return deaths
 
     sendgrid.behave("400")
-    await rig.run("SIGKILL of the notifier while it gives events up", nemesis, leads=crashes.leads)
+    await rig.run("SIGKILL of the notifier while it gives events up", nemesis, leads=None, pause_seconds=PAUSE_SECONDS)

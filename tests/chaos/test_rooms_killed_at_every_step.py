@@ -11,7 +11,7 @@ from signal import SIGKILL, SIGTERM, Signals
 import pytest
 
 from tests.chaos.checker import Verdict
-from tests.chaos.crashes import Crashes
+from tests.chaos.crashes import PAUSE_SECONDS, Crashes
 from tests.chaos.rig import IS_LONG, Rig
 from tests.harness import kept
 from tests.harness.crash_points import CrashPoint
@@ -85,7 +85,7 @@ def stops(rig: Rig) -> Iterator[list[Stop]]:
 async def test_rooms_killed_at_once_each_at_a_step_of_its_own_lose_nothing(rig: Rig):
     points = [CrashPoint("storage", "named", 5), CrashPoint("api", "confirmed", 2)]
     crashes = Crashes(rig, points)
-    await rig.run("kill -9 of rooms at a few steps", crashes.nemesis, leads=crashes.leads)
+    await rig.run("kill -9 of rooms at a few steps", crashes.nemesis, leads=None, pause_seconds=PAUSE_SECONDS)
 
 
 @pytest.mark.parametrize("case", named(SIGKILL))
@@ -96,7 +96,9 @@ async def test_kill_9_at_a_step_loses_nothing_and_repeats_no_mail_but_one_under_
     crashes = Crashes(rig, points)
     at = [STEPS[point.room][point.step] for point in points if rig.house.sendgrid is not None]
     under_way = sum(step.may_repeat or step.must_repeat for step in at)
-    await rig.run(case.name, crashes.nemesis, leads=crashes.leads, repeated=MAILS_OF_AN_EVENT * under_way)
+    await rig.run(
+        case.name, crashes.nemesis, leads=None, pause_seconds=PAUSE_SECONDS, repeated=MAILS_OF_AN_EVENT * under_way
+    )
     came_again = rig.line.found.get(Verdict.REPEATED, 0)
     assert came_again or not any(step.must_repeat for step in at), "it did not die where it should"
     assert kept.unfinished_mails(rig.deployment) == set()
@@ -108,7 +110,7 @@ async def test_a_room_told_to_stop_at_a_step_finishes_what_it_began(rig: Rig, st
     if not points:
         pytest.skip(f"there is no such step with {rig.size}")
     crashes = Crashes(rig, points)
-    storm = await rig.run(case.name, crashes.nemesis, leads=crashes.leads)
+    storm = await rig.run(case.name, crashes.nemesis, leads=None, pause_seconds=PAUSE_SECONDS)
     cut_short = sum(attempt.is_replay for attempt in storm.ledger) + rig.line.recovered
     stops += [Stop(seconds, cut_short) for seconds in crashes.exit_seconds]
     assert cut_short == 0, "a lead was kept, and its answer did not come"
