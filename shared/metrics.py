@@ -67,4 +67,8 @@ AUDIT_LAST_RUN = Gauge("leads_audit_last_run_timestamp_seconds", "When the last 
 AUDIT_DISCREPANCIES = Gauge("leads_audit_discrepancies", "What does not add up, found by the last audit.")
 AUDIT_LEADS_CHECKED = Gauge("leads_audit_leads_checked", "Leads that the last audit looked at.")
 
+LOG_RECORDS_LOST = Counter(
+    "leads_log_records_lost_total", "Log records that could not be written: a full disk, a pipe."
+)
+
 BUILD_INFO = Gauge("leads_build_info", "Always 1; the labels tell what runs.", ("service", "version"))

@@ -7,11 +7,13 @@ the standard library for a module run by its path.)
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 from structlog.typing import Processor
+
+from shared.metrics import LOG_RECORDS_LOST
 
 CORRELATION_HEADER = "X-Correlation-ID"
 """Request and response header. The same id is on the event (`correlationid`) and on every log line of the way."""
@@ -43,10 +45,10 @@ def configure_logs(service: str, level: str, style: str, *more: Processor) -> No
     structlog.configure(
         processors=[*common, *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=_Writer,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*common, _keep_logger_name],
@@ -69,6 +71,34 @@ def correlation_id() -> str | None:
     """The correlation id of the work at hand, if any."""
     found = get_contextvars().get("correlation_id")
     return str(found) if found is not None else None
+
+
+class _Writer(structlog.WriteLogger):
+    """Writes to stdout, and goes on where that cannot be written to: a lead that is kept is a 201, said or unsaid."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__(sys.stdout)
+
+    def msg(self, message: str) -> None:
+        """One line, or none and the metric that says so."""
+        try:
+            super().msg(message)
+        except OSError:
+            LOG_RECORDS_LOST.inc()
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Likewise for the records of libraries."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Called with the error at hand."""
+        if isinstance(sys.exception(), OSError):
+            LOG_RECORDS_LOST.inc()
+        else:
+            super().handleError(record)
 
 
 def _named(service: str) -> Processor:
