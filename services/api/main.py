@@ -21,6 +21,7 @@ from services.api.sweep import Sweep
 from shared.background import measuring, running
 from shared.bus import bus_for
 from shared.database import Database, GroupCommit
+from shared.direct import ask_directly
 from shared.disk import local_places, measure_databases
 from shared.health import Health
 from shared.relay import Relay
@@ -78,7 +79,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
         middleware=cors(settings.allowed_origins),
         **INFO,
     )
-    app.include_router(intake_routes(settings, intake, rates))
+    public = intake_routes(settings, intake, rates)
+    app.include_router(public)
+    ask_directly(app, "POST", public.routes[0])
     app.include_router(login_routes(settings, staff, rates))
     app.include_router(lead_routes(database, storage, staff))
     describe(app)

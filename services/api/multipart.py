@@ -7,6 +7,7 @@ are kept, being small; the resume's bytes are handed on.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeVar
 
 from python_multipart.exceptions import FormParserError
@@ -194,7 +195,7 @@ class FormReader:
         self._part.header_value.clear()
 
     def _on_headers_finished(self) -> None:
-        name, filename = _disposition(self._part.headers)
+        name, filename = _disposition(self._part.headers.get(b"content-disposition", b""))
         if self._part.headers.get(b"content-transfer-encoding", b"binary").lower() not in _PLAIN_TRANSFER:
             raise malformed("a part is encoded, which form data is not (RFC 7578, section 4.7)")
         if name == RESUME_FIELD:
@@ -269,13 +270,13 @@ def _boundary_of(content_type: str | None) -> bytes:
     return boundary
 
 
-def _disposition(headers: dict[bytes, bytes]) -> tuple[str, str | None]:
+@lru_cache(64)
+def _disposition(value: bytes) -> tuple[str, str | None]:
     """Name and file name of a part.
 
     Extended forms (`name*=`) are refused, as two readers might read two names. Only a `filename*` that repeats a plain
     `filename` is passed over: .NET sends both, though RFC 7578, section 4.2, says not to.
     """
-    value = headers.get(b"content-disposition", b"")
     given = [name.lower() for name in _PARAMETER.findall(_QUOTED.sub(b"", value))]
     if len(given) > len(set(given)):
         raise malformed("a part names its field or its file twice")

@@ -24,6 +24,11 @@ class Place:
         self._free = free
         self._held = False
 
+    @property
+    def is_to_be_had(self) -> bool:
+        """Whether `take` does not have to wait."""
+        return self._held or not self._free.locked()
+
     async def take(self) -> None:
         """Wait for a place, unless it is held already."""
         if not self._held:
@@ -70,6 +75,9 @@ class Places:
 
 
 async def _soon(place: Place) -> None:
+    if place.is_to_be_had:  # a timer costs more than a place
+        await place.take()
+        return
     try:
         async with asyncio.timeout(WAIT_FOR_PLACE_SECONDS):
             await place.take()

@@ -3,6 +3,7 @@
 import ipaddress
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage
@@ -57,6 +58,8 @@ def caller_address(request: Request, trusted_proxies: Sequence[str]) -> str:
     `X-Forwarded-For` from anybody else is a claim, and is not looked at.
     """
     peer = request.client.host if request.client else "unknown"
+    if not trusted_proxies:
+        return _bucket(peer)
     networks = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
     claims = ",".join(request.headers.getlist("x-forwarded-for"))
     hops = [hop.strip() for hop in claims.split(",") if hop.strip()]
@@ -74,6 +77,7 @@ def _within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.I
     return any(parsed in network for network in networks)
 
 
+@lru_cache(1024)
 def _bucket(address: str) -> str:
     try:
         parsed = ipaddress.ip_address(address)

@@ -61,6 +61,7 @@ class StorageClient:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trace_configs=client_spans(propagate=True),
         )

@@ -11,6 +11,8 @@ from services.api.fields import (
     NAME_MAX_BYTES,
     NAME_MAX_CODE_POINTS,
     FieldInvalid,
+    _domain,
+    _judged,
     clean_email,
     clean_name,
     email_key,
@@ -302,3 +304,25 @@ def test_an_address_is_looked_for_as_it_is_kept(typed, stored):
 
 def test_what_is_no_address_can_be_looked_for_too():
     assert email_key(" No address\ud800 ") == "no address\ud800"
+
+
+LOCAL_PARTS = st.text(st.sampled_from("aZ9_+-."), min_size=1, max_size=70)
+DOMAINS = st.text(st.sampled_from("aZ9-.é"), min_size=1, max_size=30) | st.sampled_from(
+    [
+        "example.com",
+        "EXAMPLE.com",
+        "xn--bcher-kva.example",
+        "a.test",
+        "test",
+        "b.internal",
+        "localhost",
+        "a..b",
+        "1.2.3.4",
+    ]
+)
+
+
+@given(LOCAL_PARTS, DOMAINS)
+def test_a_domain_that_is_known_already_is_judged_as_one_that_is_not(local: str, domain: str):
+    text = f"{local}@{domain}"
+    assert _domain(text) == _judged(text)
