@@ -3,8 +3,10 @@
 import re
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Row
 
 from services.api import store
 from services.api.states import LeadState, may_move
@@ -42,8 +44,8 @@ class LeadView(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, lead: "Lead | store.NewLead") -> "LeadView":
-        """The view of a row."""
+    def of(cls, lead: Lead | store.NewLead | Row[Any]) -> "LeadView":
+        """The view of a row that has every column by its name."""
         return cls(
             id=lead.id,
             first_name=lead.first_name,
