@@ -75,7 +75,7 @@ async def test_a_broker_short_of_memory_or_disk_is_waited_for(broker: Broker, wh
 async def test_a_queue_deleted_under_load_is_declared_anew(broker: Broker, name: str):
     async def delete() -> None:
         broker.node.delete_queue(broker.vhost, name)
-        await asyncio.sleep(1)
+        await broker.seconds_until(lambda: broker.node.has_queue(broker.vhost, name))
 
     await broker.suffer(f"queue {name} deleted", delete, times=TIMES)
 

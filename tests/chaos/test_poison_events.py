@@ -92,8 +92,10 @@ def mixed(good: Sequence[Event], bad: int) -> tuple[list[Message], dict[str, str
     return messages, reasons
 
 
-def check_dead(dead: Sequence[DeadLetter], reasons: dict[str, str]) -> None:
-    assert sorted(letter.message.id for letter in dead) == sorted(reasons)
+def check_dead(dead: Sequence[DeadLetter], reasons: dict[str, str], *, doubled: int = 0) -> None:
+    """All that should be there, and nothing else. Some may be there twice: a kill between copy and ack leaves both."""
+    assert {letter.message.id for letter in dead} == set(reasons)
+    assert len(dead) - len(reasons) <= doubled
     for letter in dead:
         assert reasons[letter.message.id] in letter.reason
 
@@ -139,10 +141,11 @@ async def test_no_good_event_dies_though_the_notifier_is_killed_with_it_in_hand(
             dead = await bus.peek(QUEUE, BAD + GOOD)
         finally:
             house.end()
-    check_dead(dead, reasons)
+    check_dead(dead, reasons, doubled=KILLS)
     repeated = repeated_and_written_down(house, sendgrid)
     tell = f"{BAD} poison in {GOOD + BAD}, {KILLS} kills: good events dead"
-    verdicts.figures.append(Figure(size, tell, "0", str(len(dead) - BAD)))
+    good_and_dead = {letter.message.id for letter in dead} - set(reasons)
+    verdicts.figures.append(Figure(size, tell, "0", str(len(good_and_dead))))
     print(f"{tell} 0, {repeated} e-mails came again, each written down; the rest was done in {seconds:.1f} s")
     assert repeated <= KILLS * IN_HAND
 
@@ -186,12 +189,15 @@ async def test_a_notifier_that_crashes_on_every_message_kills_no_event(tmp_path,
 
 
 async def at_rest(bus: EventBus, *, dead: int) -> None:
-    """Nothing waits, and so many dead letters are there. Fails after a minute."""
-    stats = await bus.stats(QUEUE)
-    async with asyncio.timeout(REST_SECONDS):
-        while (stats.ready + (stats.unacked or 0) + sum(stats.retrying.values()), stats.dead) != (0, dead):
-            await asyncio.sleep(0.2)
-            stats = await bus.stats(QUEUE)
+    """Nothing waits, and so many dead letters are there at least. Fails after a minute."""
+    deadline = time.monotonic() + REST_SECONDS
+    while True:
+        stats = await bus.stats(QUEUE)
+        waiting = stats.ready + (stats.unacked or 0) + sum(stats.retrying.values())
+        if waiting == 0 and stats.dead >= dead:
+            return
+        assert time.monotonic() < deadline, f"{stats}, and {dead} dead letters are to come"
+        await asyncio.sleep(0.2)
 
 
 def repeated_and_written_down(house: Deployment, sendgrid: SendGridStandIn) -> int:

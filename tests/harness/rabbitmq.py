@@ -145,6 +145,11 @@ class RabbitNode:
             f"{{ok, _}} = rabbit_amqqueue:delete(Q, false, false, {_binary('test')})."
         )
 
+    def has_queue(self, vhost: str, name: str) -> bool:
+        """Whether it is declared."""
+        found = self.evaluate(f"rabbit_amqqueue:exists(rabbit_misc:r({_binary(vhost)}, queue, {_binary(name)})).")
+        return "true" in found
+
     def change_password(self, password: str | None = None) -> None:
         """Of the node's first user, whose connections end; None gives back the one that `url` has."""
         user, password = _binary(_USER), _binary(password or self._password)
