@@ -28,8 +28,7 @@ LINGER_SECONDS = 10.0
 LINGER_MAX_BYTES = 16 * 1024 * 1024
 """For how long, and how much of, a refused body may still arrive, so that its sender gets to read the answer."""
 
-READ_BYTES = 128 * 1024
-"""The form of a usual resume comes in one read."""
+READ_BYTES = 64 * 1024
 
 log = structlog.get_logger()
 
