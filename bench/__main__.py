@@ -8,8 +8,10 @@ nothing that was accepted is missing.
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
@@ -40,7 +42,10 @@ PROFILE = "profile"
 
 
 def main() -> None:
-    """Measure, print, and write when asked."""
+    """Measure, print, and write when asked. Ends with status 1 when a part failed; the others are measured."""
+    # Who is told to end, ends what it started, as after Ctrl-C, also where a shell started it to ignore that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     wanted = _arguments()
     missing = _missing()
     if missing:
@@ -50,19 +55,30 @@ def main() -> None:
         profiler.main(size)
         return
     results: dict[str, report.Measured] = {}
-    try:
-        for name in wanted.parts:
-            say(f"{name} ...")
-            with tempfile.TemporaryDirectory(prefix="leads-bench-") as folder:
-                result = asyncio.run(PARTS[name](size, Path(folder)))
-            results[name] = report.measured(f"python -m bench {name}", result)
+    for name in wanted.parts:
+        result = _measure(name, size)
+        if result is not None:
+            results[name] = report.measured(f"make bench ARGS={name}", result)
             print(f"\n## {name.capitalize()}\n\n{report.details(results[name])}", flush=True)
-    except Lost as lost:
-        sys.exit(f"bench: {lost}")
+            if wanted.write:
+                report.write({name: results[name]}, list(PARTS))
     print(f"\n{report.machine()}; load on the same cores\n\n{report.summary(results.values())}")
-    if wanted.write:
-        report.write(results, list(PARTS))
-        say("written: docs/performance.md, docs/performance.json")
+    failed = [name for name in wanted.parts if name not in results]
+    if failed:
+        sys.exit(f"bench: failed, see above: {', '.join(failed)}")
+
+
+def _measure(name: str, size: Size) -> Result | None:
+    """The result of one part, or None when it failed, which is told."""
+    say(f"{name} ...")
+    try:
+        with tempfile.TemporaryDirectory(prefix="leads-bench-") as folder:
+            return asyncio.run(PARTS[name](size, Path(folder)))
+    except Lost as lost:
+        say(f"{name}: something is missing: {lost}")
+    except Exception:  # noqa: BLE001 - an hour's other figures are not lost for it; the status tells
+        say(f"{name}: failed\n{traceback.format_exc()}")
+    return None
 
 
 def _arguments() -> argparse.Namespace:

@@ -40,27 +40,42 @@ class Server:
         return self._log.read_text(errors="replace")
 
     async def ready(self, url: str) -> None:
-        """Wait until the URL is answered with any status. Raises `RuntimeError` with what the process wrote."""
+        """Wait until the URL is answered with any status. Raises `RuntimeError` with what the process wrote.
+
+        Whatever is raised, the process is ended.
+        """
+        try:
+            came_up = await self._answers(url)
+        except BaseException:
+            self.stop()
+            raise
+        if not came_up:
+            self.stop()
+            raise RuntimeError(f"it did not come up:\n{self.output()[-3000:]}")
+
+    async def _answers(self, url: str) -> bool:
         deadline = time.monotonic() + READY_SECONDS
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < deadline and self._process.poll() is None:
                 try:
                     async with session.get(url):
-                        return
+                        return True
                 except aiohttp.ClientError:
                     await asyncio.sleep(0.05)
-        self.stop()
-        raise RuntimeError(f"it did not come up:\n{self.output()[-3000:]}")
+        return False
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that does not help in time."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        """SIGTERM, and SIGKILL when that does not help in time, or when waiting for it is interrupted."""
+        if self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._process.kill()
+            self._process.wait()
 
 
 def resident_mib(pids: Iterable[int]) -> float:
