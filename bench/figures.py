@@ -56,12 +56,12 @@ def at_most_share(what: str, ours: float, theirs: float, *, of: str, share: floa
 
 def at_least(what: str, measured: float, limit: float, unit: str) -> Figure:
     """Must reach the limit."""
-    return _limit(what, measured, limit, f"≥ {number(limit)} {unit}", unit, met=measured >= limit)
+    return _limit(what, measured, limit, f"≥ {limit:,g} {unit}", unit, met=measured >= limit)
 
 
 def at_most(what: str, measured: float, limit: float, unit: str) -> Figure:
     """Must not go over the limit."""
-    return _limit(what, measured, limit, f"≤ {number(limit)} {unit}", unit, met=measured <= limit)
+    return _limit(what, measured, limit, f"≤ {limit:,g} {unit}", unit, met=measured <= limit)
 
 
 def reported(what: str, measured: str) -> Figure:

@@ -22,8 +22,8 @@ def test_a_table_is_markdown_and_a_bar_in_a_cell_does_not_end_it():
 
 def test_the_summary_has_each_figure_with_its_verdict_and_command():
     text = summary([part("intake", 12.0), part("lists", 8.0)])
-    assert "| intake, rate | ≥ 10.0 leads/s | 12.0 leads/s | 1.20× | met | `make bench ARGS=intake` |" in text
-    assert "| lists, rate | ≥ 10.0 leads/s | 8 leads/s | 0.80× | missed | `make bench ARGS=lists` |" in text
+    assert "| intake, rate | ≥ 10 leads/s | 12.0 leads/s | 1.20× | met | `make bench ARGS=intake` |" in text
+    assert "| lists, rate | ≥ 10 leads/s | 8 leads/s | 0.80× | missed | `make bench ARGS=lists` |" in text
     assert "| lists, search | ≤ 50 ms | not offered yet |  | missed | `make bench ARGS=lists` |" in text
 
 
