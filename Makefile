@@ -48,8 +48,9 @@ chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the lo
 soak: .venv/.dev ## Take leads in at 70 % of the highest rate for an hour, and see what grows (ARGS='--minutes 15')
 	@$(IN_VENV) -m bench.soak $(ARGS)
 
-bench: .venv/.dev ## Measure the figures that the README states
-	@$(IN_VENV) -m bench
+bench: .venv/.bench ## Measure Leads beside what it competes with (ARGS='--short', ARGS='intake lists --write')
+	@scripts/bench-tools
+	@$(IN_VENV) -m bench $(ARGS)
 
 contracts: .venv/.dev ## Write docs/openapi.json and docs/asyncapi.yaml anew from the code
 	@$(IN_VENV) -m contracts
@@ -62,7 +63,9 @@ clean: ## Remove .venv and every cache; never data/
 	@find $(PYTHON_FILES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp says that .venv holds that file's packages. A .venv whose Python is gone is made anew.
-.venv/.runtime .venv/.dev: .venv/.%: requirements/%.txt .venv/bin/python
+.venv/.runtime .venv/.dev .venv/.bench: .venv/.%: requirements/%.txt .venv/bin/python
 	@scripts/bootstrap $*
+
+.venv/.bench: .venv/.dev
 
 .venv/bin/python: ;

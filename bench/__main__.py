@@ -1,107 +1,112 @@
-"""`make bench`: the figures that the README states, measured here and now, each beside its target.
+"""`make bench`: Leads measured beside what its users would take instead, and beside what this machine gives at most.
 
-`python -m bench --short` takes about a minute and is what CI runs; the figures to quote come from the long form.
-Nothing is asserted about speed: machines differ. What is asserted is that no accepted lead lacks anything.
+`python -m bench` measures all parts (an hour), `python -m bench intake lists` some, `--short` everything in less than
+three minutes, which is what CI runs. `--write` puts the results into docs/performance.md. `python -m bench profile`
+tells where api and storage spend their time. Nothing is asserted about speed: machines differ. What is asserted is that
+nothing that was accepted is missing.
 """
 
 import argparse
 import asyncio
-import os
-import platform
+import signal
 import sys
 import tempfile
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
-from bench import intake, listing, mail
-from tests.harness.deployment import deployed
+from bench import downloads, intake, latency, lists, memory, notifier, profiler, relay, report, start, wrk
+from bench.figures import Result
+from bench.floors import part as floors
+from bench.peers.pocketbase import MISSING as POCKETBASE_MISSING
+from bench.peers.pocketbase import find_pocketbase
+from bench.peers.protocol import Lost
+from bench.rounds import say
+from bench.size import LONG, SHORT, Size
+from tests.harness.rabbitmq import MISSING as RABBITMQ_MISSING
+from tests.harness.rabbitmq import find_rabbitmq
 
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
-
-    what: str
-    measured: str
-    target: str
-
-
-@dataclass(frozen=True)
-class Size:
-    """How long each part takes."""
-
-    intake_seconds: int
-    rounds: int
-    least_leads: int
-    mail_seconds: int
-    listed: int
-    pages: int
-
-
-LONG = Size(intake_seconds=15, rounds=3, least_leads=20_000, mail_seconds=30, listed=100_000, pages=500)
-SHORT = Size(intake_seconds=4, rounds=1, least_leads=0, mail_seconds=5, listed=20_000, pages=100)
-
-
-async def measure(size: Size, folder: Path) -> list[Figure]:
-    """All figures, on one deployment, in the order in which they do not disturb one another."""
-    async with deployed(folder) as deployment:
-        figures = [await _mail(deployment, size)]
-        figures += await _intake(deployment, size)
-        listing.add_leads(deployment, size.listed)
-        pages = await listing.page_latencies_ms(deployment, size.pages)
-        figures.append(Figure(f"list page of 50, {size.listed:,} leads", _percentiles(pages), "p99 <= 20 ms"))
-        return figures
-
-
-async def _mail(deployment: intake.Deployment, size: Size) -> Figure:
-    spans = await mail.accepted_to_mailed_ms(deployment, per_second=50, seconds=size.mail_seconds)
-    return Figure("accepted to e-mailed, 50 leads/s", _percentiles(spans), "p50 <= 100 ms, p99 <= 500 ms")
-
-
-async def _intake(deployment: intake.Deployment, size: Size) -> list[Figure]:
-    runs = [await intake.post_leads(deployment, size.intake_seconds) for _ in range(size.rounds)]
-    accepted = sum(run.accepted for run in runs)
-    while accepted < size.least_leads:
-        runs.append(await intake.post_leads(deployment, size.intake_seconds))
-        accepted += runs[-1].accepted
-    drained_seconds = await intake.wait_until_drained(deployment)
-    leads = intake.check_nothing_is_missing(deployment, at_least=accepted)
-    rates = sorted(run.per_second for run in runs)
-    p99s = sorted(run.p99_ms for run in runs)
-    errors = sum(run.refused + run.broken for run in runs)
-    memory = ", ".join(f"{room} {mib:.0f}" for room, mib in intake.resident_mib(deployment).items())
-    return [
-        Figure("intake, 64 KiB PDF, 32 connections, leads/s", f"{rates[0]:,.0f} to {rates[-1]:,.0f}", ">= 800"),
-        Figure("intake p99, ms", f"{p99s[0]:.0f} to {p99s[-1]:.0f}", "< 100"),
-        Figure("refused or broken requests", str(errors), "0"),
-        Figure(f"mails of the burst all sent, seconds after its {leads:,} leads", f"{drained_seconds:.0f}", "reported"),
-        Figure(f"resident after {leads:,} leads, MiB", memory, "< 120 each"),
-    ]
-
-
-def _percentiles(spans: list[float]) -> str:
-    return f"p50 {spans[len(spans) // 2]:.0f} ms, p99 {spans[int(len(spans) * 0.99)]:.0f} ms"
-
-
-def print_table(figures: list[Figure]) -> None:
-    """The table, as Markdown."""
-    print(
-        f"\n{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; load on the same cores\n"
-    )
-    print("| what | measured | target |\n|---|---|---|")
-    for figure in figures:
-        print(f"| {figure.what} | {figure.measured} | {figure.target} |")
+PARTS: Mapping[str, Callable[[Size, Path], Coroutine[None, None, Result]]] = {
+    "intake": intake.measure,
+    "lists": lists.measure,
+    "downloads": downloads.measure,
+    "floors": floors.measure,
+    "relay": relay.measure,
+    "notifier": notifier.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "start": start.measure,
+}
+PROFILE = "profile"
+"""Instead of parts: measures nothing, tells where the time goes."""
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and write when asked. Ends with status 1 when a part failed; the others are measured."""
+    # Who is told to end, ends what it started, as after Ctrl-C, also where a shell started it to ignore that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    wanted = _arguments()
+    missing = _missing()
+    if missing:
+        sys.exit(f"bench: {missing}")
+    size = SHORT if wanted.short else LONG
+    if wanted.parts == [PROFILE]:
+        profiler.main(size)
+        return
+    results: dict[str, report.Measured] = {}
+    for name in wanted.parts:
+        result = _measure(name, size)
+        if result is not None:
+            results[name] = report.measured(f"make bench ARGS={name}", result)
+            print(f"\n## {name.capitalize()}\n\n{report.details(results[name])}", flush=True)
+            if wanted.write:
+                report.write({name: results[name]}, list(PARTS))
+    print(f"\n{report.machine()}; load on the same cores\n\n{report.summary(results.values())}")
+    failed = [name for name in wanted.parts if name not in results]
+    if failed:
+        sys.exit(f"bench: failed, see above: {', '.join(failed)}")
+
+
+def _measure(name: str, size: Size) -> Result | None:
+    """The result of one part, or None when it failed, which is told."""
+    say(f"{name} ...")
+    try:
+        with tempfile.TemporaryDirectory(prefix="leads-bench-") as folder:
+            return asyncio.run(PARTS[name](size, Path(folder)))
+    except Lost as lost:
+        say(f"{name}: something is missing: {lost}")
+    except Exception:  # noqa: BLE001 - an hour's other figures are not lost for it; the status tells
+        say(f"{name}: failed\n{traceback.format_exc()}")
+    return None
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("--short", action="store_true", help="a minute instead of several")
-    size = SHORT if parser.parse_args().short else LONG
-    if not intake.wrk_is_here():
-        sys.exit("bench: wrk is not installed (Debian: apt-get install wrk)")
-    with tempfile.TemporaryDirectory(prefix="leads-bench-") as folder:
-        print_table(asyncio.run(measure(size, Path(folder))))
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all, unless named), or {PROFILE}"
+    )
+    parser.add_argument("--short", action="store_true", help="less than three minutes in all; nothing to quote")
+    parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
+    wanted = parser.parse_args()
+    if wanted.short and wanted.write:
+        parser.error("--write is for the long form: figures of the short one are not to be quoted")
+    unknown = [name for name in wanted.parts if name not in (*PARTS, PROFILE)]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]!r}: there are {', '.join(PARTS)}, and {PROFILE}")
+    if PROFILE in wanted.parts and wanted.parts != [PROFILE]:
+        parser.error("profile is measured alone")
+    wanted.parts = wanted.parts or [*PARTS]
+    return wanted
+
+
+def _missing() -> str | None:
+    """What is not installed."""
+    if not wrk.is_here():
+        return wrk.MISSING
+    if find_pocketbase() is None:
+        return POCKETBASE_MISSING
+    return RABBITMQ_MISSING if find_rabbitmq() is None else None
 
 
 if __name__ == "__main__":

@@ -1,102 +1,111 @@
-"""Intake: how many leads a second are accepted, durably, on the embedded defaults; and that none of them is missing.
+"""Intake: how many leads a second each system takes, in rounds by turns; and that nothing it accepted is missing.
 
-Load: wrk, 32 connections, one 64 KiB PDF and one unique address a request, the rate limit off. Event, e-mails and logs
-flow at the same time; what is left over afterwards is drained, and the drain is timed.
+Load: wrk, 32 connections, one 64 KiB PDF and one address a request that nobody else has. Each round is a fresh
+deployment in an empty folder. At Leads event and e-mails flow at the same time; what is left over is drained, and the
+drain is timed.
 """
 
-import asyncio
-import os
-import shutil
-import sqlite3
-import subprocess
-import time
-import uuid
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from bench import wrk
+from bench.figures import Figure, Result, Table, at_least_share, at_most_share, number, ratio, reported, spread
+from bench.floors.part import per_second
+from bench.peers.bare import BareAsgi
+from bench.peers.leads import Leads, LeadsOnRabbitMQ
+from bench.peers.pocketbase import PocketBase
+from bench.peers.protocol import Kept, Peer
+from bench.peers.takehome import Takehome
+from bench.rounds import own_folder, rotated, say
+from bench.size import Size
 
-from tests.harness.deployment import Deployment
-from tests.harness.kept import blobs
-
-CONNECTIONS = 32
-RESUME_BYTES = 64 * 1024
-SCRIPT = Path(__file__).parent / "intake.lua"
-DRAIN_SECONDS = 300
+PEERS: Sequence[Callable[[Path], Peer]] = (Takehome, PocketBase, Leads, LeadsOnRabbitMQ, BareAsgi)
+SCRIPT = "bare script, no server"
+WARM_UP_SECONDS = 1
+ABOUT = (
+    "64 KiB PDF by multipart, unique addresses, 32 connections of wrk; median of the rounds, lowest and highest in"
+    " brackets. Every round's rows and files were counted; at Leads each also has its event and both e-mails, which may"
+    " drain afterwards. Leads and the bare script keep files and rows with fsync; PocketBase and the take-home do not"
+    " fsync files. The bare script parses the same body, keeps the same file and group-commits the same row, without"
+    " HTTP. Memory is that of all processes of a system but RabbitMQ's, right after the load."
+)
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one run of wrk saw."""
+class Round:
+    """One system, once."""
 
-    accepted: int
-    refused: int
-    broken: int
-    seconds: float
-    p50_ms: float
-    p99_ms: float
-
-    @property
-    def per_second(self) -> float:
-        """Leads accepted in a second."""
-        return self.accepted / self.seconds
+    load: wrk.Load
+    kept: Kept
+    resident_mib: float
 
 
-async def post_leads(deployment: Deployment, seconds: int, resume_bytes: int = RESUME_BYTES) -> Run:
-    """Send leads as fast as they are taken."""
-    environment = {**os.environ, "RESUME_BYTES": str(resume_bytes), "RUN_ID": uuid.uuid4().hex[:8]}
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT)]
-    done = await asyncio.to_thread(
-        subprocess.run, [*command, deployment.api_url], env=environment, capture_output=True, text=True, check=True
+async def measure(size: Size, folder: Path) -> Result:
+    """All systems, in rounds by turns. Raises `Lost` when something that was accepted is missing."""
+    rounds: dict[str, list[Round]] = {}
+    script: list[float] = []
+    for turn in range(size.rounds):
+        for peer in rotated(PEERS, turn):
+            name, seen = await _round(peer, size, folder)
+            rounds.setdefault(name, []).append(seen)
+        script.append(await per_second("script", size.intake_seconds))
+        say(f"intake: {SCRIPT}: {number(script[-1])} leads/s")
+    return Result(ABOUT, tuple(_figures(rounds, script)), (_table(rounds, script),))
+
+
+async def _round(peer: Callable[[Path], Peer], size: Size, folder: Path) -> tuple[str, Round]:
+    with own_folder(folder, "round") as room:
+        async with peer(room) as running:
+            warm = await wrk.post_leads(running.intake_url, WARM_UP_SECONDS)
+            load = await wrk.post_leads(running.intake_url, size.intake_seconds)
+            resident_mib = running.resident_mib()
+            kept = await running.settle(warm.accepted + load.accepted)
+    say(f"intake: {running.name}: {number(load.per_second)} leads/s, {kept}")
+    return running.name, Round(load, kept, resident_mib)
+
+
+def _figures(rounds: Mapping[str, Sequence[Round]], script: Sequence[float]) -> list[Figure]:
+    rates = {name: statistics.median(one.load.per_second for one in of) for name, of in rounds.items()}
+    p99s = {name: statistics.median(one.load.p99_ms for one in of) for name, of in rounds.items()}
+    ours, theirs = Leads.name, PocketBase.name
+    rate = f"intake, {ours}"
+    drained = ", ".join(
+        f"{name} {number(max(one.kept.drained_seconds or 0.0 for one in rounds[name]))} s"
+        for name in (ours, LeadsOnRabbitMQ.name)
     )
-    numbers = next(line for line in done.stdout.splitlines() if line.startswith("RESULT")).split()[1:]
-    requests, refused, broken = map(int, numbers[:3])
-    return Run(requests - refused, refused, broken, *map(float, numbers[3:]))
+    return [
+        at_least_share(rate, rates[ours], rates[theirs], of=theirs, share=1.0, unit="leads/s"),
+        at_most_share(f"{rate}, p99", p99s[ours], p99s[theirs], of=theirs, share=1.0, unit="ms"),
+        at_least_share(rate, rates[ours], rates[Takehome.name], of=Takehome.name, share=4.0, unit="leads/s"),
+        at_least_share(rate, rates[ours], statistics.median(script), of=SCRIPT, share=0.5, unit="leads/s"),
+        reported("intake, longest drain of events and e-mails after a round", drained),
+    ]
 
 
-async def wait_until_drained(deployment: Deployment) -> float:
-    """Seconds until every accepted lead has both of its e-mails. Raises when that takes too long."""
-    started = time.monotonic()
-    while time.monotonic() - started < DRAIN_SECONDS:
-        if emails_sent(deployment) >= 2 * count(deployment, "leads.db", "leads"):
-            return time.monotonic() - started
-        await asyncio.sleep(0.5)
-    raise AssertionError("the e-mails did not follow")
+def _table(rounds: Mapping[str, Sequence[Round]], script: Sequence[float]) -> Table:
+    pocketbase = statistics.median(one.load.per_second for one in rounds[PocketBase.name])
+    lines = [_row(name, of, pocketbase) for name, of in rounds.items()]
+    share = ratio(statistics.median(script), pocketbase)
+    lines.append((SCRIPT, spread(script), share, "", "", "", "", "rows and files counted"))
+    columns = ("system", "leads/s", "to PocketBase", "p50 ms", "p99 ms", "failed", "memory MiB", "found afterwards")
+    return Table("Intake, side by side", columns, tuple(lines))
 
 
-def check_nothing_is_missing(deployment: Deployment, at_least: int) -> int:
-    """Rows, blobs, events and e-mails all number the same; returns how many leads."""
-    leads = count(deployment, "leads.db", "leads")
-    published = count(deployment, "leads.db", "outbox", "published_at IS NOT NULL")
-    stored = len(blobs(deployment))
-    mails = sum(1 for _ in deployment.mailbox.glob("*.eml"))
-    found = {"leads": leads, "events": published, "blobs": stored, "e-mails / 2": mails / 2}
-    if leads < at_least or set(found.values()) != {leads}:
-        raise AssertionError(f"{at_least} leads were answered 201, but there are {found}")
-    return leads
-
-
-def count(deployment: Deployment, database: str, table: str, where: str = "1") -> int:
-    """Rows of a table, read from outside."""
-    connection = sqlite3.connect(f"file:{deployment.data / database}?mode=ro", uri=True)
-    try:
-        return int(connection.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0])
-    finally:
-        connection.close()
-
-
-def emails_sent(deployment: Deployment) -> int:
-    """E-mails that the notifier has handed over."""
-    return count(deployment, "notifier.db", "emails", "state = 'sent'")
-
-
-def resident_mib(deployment: Deployment) -> dict[str, float]:
-    """Resident memory of each process, MiB."""
-    return {
-        room: psutil.Process(process.pid).memory_info().rss / 2**20 for room, process in deployment.processes.items()
-    }
-
-
-def wrk_is_here() -> bool:
-    """Whether the load generator is installed."""
-    return shutil.which("wrk") is not None
+def _row(name: str, rounds: Sequence[Round], pocketbase: float) -> tuple[str, ...]:
+    rates = [one.load.per_second for one in rounds]
+    drains = [one.kept.drained_seconds for one in rounds if one.kept.drained_seconds is not None]
+    found = str(rounds[-1].kept) if rounds[-1].kept.leads else "keeps nothing"
+    if drains:
+        found += f", events and e-mails; drained in {spread(drains)} s"
+    return (
+        name,
+        spread(rates),
+        ratio(statistics.median(rates), pocketbase),
+        spread([one.load.p50_ms for one in rounds]),
+        spread([one.load.p99_ms for one in rounds]),
+        str(sum(one.load.refused + one.load.broken for one in rounds)),
+        spread([one.resident_mib for one in rounds]),
+        found,
+    )

@@ -22,7 +22,9 @@ from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bench import intake
+from bench import kept, wrk
+from bench.open_model import due
+from bench.peers.protocol import Lost
 from bench.vitals import Growth, Sample, growth, sample
 from tests.chaos.storm import NO_ANSWER
 from tests.harness.client import Client
@@ -70,7 +72,7 @@ class Seen:
 async def soak(deployment: Deployment, plan: Plan) -> Seen:
     """Run the plan, and look whether everything that was accepted is there whole afterwards."""
     seen = Seen()
-    before = intake.count(deployment, "leads.db", "leads")
+    before = kept.count(deployment, "leads.db", "leads")
     beside = [
         asyncio.create_task(work)
         for work in (_sample(deployment, plan, seen), _staff(deployment, seen), _restart(deployment, plan, seen))
@@ -91,9 +93,9 @@ async def soak(deployment: Deployment, plan: Plan) -> Seen:
 async def _look_for_missing(deployment: Deployment, before: int, seen: Seen) -> None:
     """An error like any other: what was measured is told all the same."""
     try:
-        drained_seconds = await intake.wait_until_drained(deployment)
-        leads = intake.check_nothing_is_missing(deployment, at_least=before + seen.accepted)
-    except AssertionError as missing:
+        drained_seconds = await kept.wait_until_drained(deployment)
+        leads = kept.check_nothing_is_missing(deployment, at_least=before + seen.accepted)
+    except Lost as missing:
         seen.errors[str(missing)] += 1
         return
     sent = f"{drained_seconds:.0f} s later all {2 * leads:,} e-mails were sent, and nothing is missing"
@@ -103,10 +105,7 @@ async def _look_for_missing(deployment: Deployment, before: int, seen: Seen) -> 
 async def _submit(deployment: Deployment, plan: Plan, seen: Seen) -> None:
     run = uuid.uuid4().hex[:8]
     async with Client(deployment.api_url) as client, asyncio.TaskGroup() as sending:
-        began_at = time.monotonic()
-        for number in range(plan.leads):
-            due_at = began_at + number / plan.rate
-            await asyncio.sleep(max(0.0, due_at - time.monotonic()))
+        async for number, due_at in due(plan.leads, plan.rate):
             resume = pdf(plan.resume_bytes, seed=number)
             sending.create_task(_post(client, f"soak-{run}-{number}@bench.example", resume, due_at, seen))
 
@@ -216,8 +215,8 @@ def check_disk(plan: Plan, folder: Path) -> None:
 
 async def highest_rate(deployment: Deployment, resume_bytes: int) -> float:
     """Leads a second that are taken at most, measured for a moment; what it leaves to do is drained."""
-    found = await intake.post_leads(deployment, PROBE_SECONDS, resume_bytes)
-    await intake.wait_until_drained(deployment)
+    found = await wrk.post_leads(f"{deployment.api_url}/leads", PROBE_SECONDS, resume_bytes)
+    await kept.wait_until_drained(deployment)
     print(f"at most {found.per_second:.0f} leads/s; {SHARE:.0%} of that from here on", flush=True)
     return found.per_second
 
@@ -252,8 +251,8 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples")
     parser.add_argument("--samples", type=Path, help="write all samples there, as CSV")
     wanted = parser.parse_args()
-    if not wanted.rate and not intake.wrk_is_here():
-        sys.exit("bench: wrk is not installed (Debian: apt-get install wrk), so give a --rate")
+    if not wanted.rate and not wrk.is_here():
+        sys.exit(f"bench: {wrk.MISSING}, so give a --rate")
     with tempfile.TemporaryDirectory(prefix="leads-soak-") as folder:
         if not asyncio.run(measure(wanted, Path(folder))):
             sys.exit(1)

@@ -1,6 +1,6 @@
 """`python -m bench.traces`: what traces cost each room, in processor time a lead and in memory, off and on.
 
-The load is that of the intake (`bench.intake`), until all e-mails are written. The collector runs in this process, so
+The load is that of the intake (`bench.wrk`), until all e-mails are written. The collector runs in this process, so
 that its own work is not counted.
 """
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from bench import intake
+from bench import kept, wrk
+from bench.vitals import sample
 from tests.harness.collector import Collector
 from tests.harness.deployment import ROOMS, Deployment, deployed
 
@@ -22,13 +23,13 @@ WARM_UP_SECONDS = 2
 async def cost(folder: Path, settings: Mapping[str, str], seconds: int) -> str:
     """Processor time a lead and resident memory of each room, as one line."""
     async with deployed(folder, settings) as deployment:
-        await intake.post_leads(deployment, WARM_UP_SECONDS)
-        await intake.wait_until_drained(deployment)
+        await wrk.post_leads(f"{deployment.api_url}/leads", WARM_UP_SECONDS)
+        await kept.wait_until_drained(deployment)
         before = processor_seconds(deployment)
-        run = await intake.post_leads(deployment, seconds)
-        await intake.wait_until_drained(deployment)
+        run = await wrk.post_leads(f"{deployment.api_url}/leads", seconds)
+        await kept.wait_until_drained(deployment)
         after = processor_seconds(deployment)
-        memory = intake.resident_mib(deployment)
+        memory = {room: one.rss_mib for room, one in sample(deployment, run.accepted).items()}
     each = {room: (after[room] - before[room]) * 1000 / run.accepted for room in ROOMS}
     spent = ", ".join(f"{room} {each[room]:.2f} ms" for room in ROOMS)
     held = ", ".join(f"{room} {memory[room]:.0f} MiB" for room in ROOMS)
