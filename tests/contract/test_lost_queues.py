@@ -91,6 +91,16 @@ async def test_starting_again_loses_nothing(bus: EventBus, url_and_loss: tuple[s
     assert not await answer(bus)
 
 
+async def test_other_retry_delays_are_no_loss(bus: EventBus, url_and_loss: tuple[str, Lose]) -> None:
+    await answer(bus)
+    await publish_until_kept(bus)
+    work = Queue(WORK.name, WORK.routing_keys, (0.2, 0.3, 0.4))
+    async with bus_for(url_and_loss[0], Topology(queues=(work,)), client_name="later") as later:
+        assert not await answer(later)
+        assert (await later.stats(work)).ready == 1
+    assert not await answer(bus)
+
+
 @asynccontextmanager
 async def outbox_of(path: Path) -> AsyncIterator[Database]:
     database = Database(f"sqlite:///{path}")

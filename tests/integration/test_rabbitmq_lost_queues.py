@@ -66,6 +66,33 @@ async def test_the_api_learns_what_the_notifier_declared_anew(
     assert not await is_renewed(api)
 
 
+async def test_a_retry_level_that_came_later_is_missed_when_it_is_lost(
+    rabbit_node: RabbitNode, vhost: str, api: RabbitBus, notifier: RabbitBus
+) -> None:
+    """The notifier starts with one delay more, then its queue is deleted."""
+    queue = Queue(WORK.name, WORK.routing_keys, (0.2, 0.3))
+    more = Topology(queues=(queue,))
+    url = rabbit_node.add_user("consumer", vhost, **dataclasses.asdict(to_consume(more)))
+    async with RabbitBus(url, more, client_name="notifier") as later:
+        assert not await is_renewed(api)
+        rabbit_node.delete_queue(vhost, queue.retry_levels[-1].name)
+        await measure_queues(later, more)
+        assert await is_renewed(api)
+
+
+async def test_levels_that_an_older_leads_made_are_missed_once_this_one_has_seen_them(
+    rabbit_node: RabbitNode, vhost: str, api: RabbitBus, notifier: RabbitBus
+) -> None:
+    """It left no trace of them."""
+    level = WORK.retry_levels[0].name
+    rabbit_node.delete_exchange(vhost, level)
+    await notifier.open()
+    assert not await is_renewed(api)
+    rabbit_node.delete_queue(vhost, level)
+    await notifier.open()
+    assert await is_renewed(api)
+
+
 async def test_a_consumer_that_lost_its_queue_has_the_api_told(
     rabbit_node: RabbitNode, vhost: str, api: RabbitBus, notifier: RabbitBus
 ) -> None:

@@ -5,7 +5,7 @@ The arguments mean the same on 3.10 and 4.x; defaults that changed between them 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aio_pika import DeliveryMode, ExchangeType, Message
@@ -22,7 +22,7 @@ _ELECTION_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 async def declare(connection: AbstractConnection, topology: Topology) -> None:
-    """Exchange, queues, retry levels, dead letters and bindings; does nothing where all is there already.
+    """Exchange, queues, retry levels with their traces, dead letters and bindings; does nothing where all is there.
 
     What was in a queue that is missing is gone with it. Whoever declares it anew leaves a note of that before, for who
     published it (`EventBus.renewals`): it may be another room that finds out.
@@ -46,15 +46,37 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
 
 
 async def _is_whole(connection: AbstractConnection, queue: Queue) -> bool:
-    """Whether all that holds events is there. Notes alone hold none: that they are missing loses nothing."""
+    """Whether all that holds events is there. Notes alone hold none: that they are missing loses nothing.
+
+    A retry level that leaves no trace was never there: the delays are a setting, and other ones have other names.
+    """
+    levels = [level.name for level in queue.retry_levels]
+    unseen = [queue.name, queue.dead_letters, *levels]
+    while missing := await _first_missing(connection, unseen):
+        if missing not in levels or await _is_lost(connection, missing):
+            return False
+        unseen = unseen[unseen.index(missing) + 1 :]
+    return True
+
+
+async def _first_missing(connection: AbstractConnection, names: Sequence[str]) -> str | None:
+    async with connection.channel(publisher_confirms=False) as channel:
+        for name in names:
+            try:
+                await channel.declare_queue(name, passive=True)
+            except ChannelNotFoundEntity:
+                return name
+    return None
+
+
+async def _is_lost(connection: AbstractConnection, level: str) -> bool:
+    """Looks once more behind its trace: another room may have made both just now, first the queue."""
     async with connection.channel(publisher_confirms=False) as channel:
         try:
-            for name, _ in arguments_of(queue):
-                if name != queue.renewals:
-                    await channel.declare_queue(name, passive=True)
+            await channel.declare_exchange(level, passive=True)
         except ChannelNotFoundEntity:
             return False
-    return True
+    return await _first_missing(connection, [level]) is not None
 
 
 async def _note_renewal(connection: AbstractConnection, queue: Queue) -> None:
@@ -77,6 +99,17 @@ async def _declare(channel: AbstractChannel, topology: Topology) -> None:
         for name, arguments in arguments_of(queue):
             async with _same_arguments(f'queue "{name}"', f"rabbitmqctl delete_queue {name}"):
                 await channel.declare_queue(name, durable=True, arguments=arguments)
+        for level in queue.retry_levels:
+            await _leave_trace(channel, level)
+
+
+async def _leave_trace(channel: AbstractChannel, level: RetryLevel) -> None:
+    """An exchange of the level's name, which nothing goes through, stays when the queue is lost.
+
+    Made after the queue and before anything waits in it: so an exchange without its queue is a queue that was lost.
+    """
+    async with _same_arguments(f'exchange "{level.name}"', "in its management pages"):
+        await channel.declare_exchange(level.name, ExchangeType.FANOUT, durable=True, internal=True)
 
 
 async def _find(connection: AbstractConnection, topology: Topology, refused: ChannelAccessRefused) -> None:
