@@ -15,6 +15,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from pamqp.common import FieldTable
 
 from shared.bus.protocol import BusUnavailable
+from shared.bus.rabbitmq.closing import leaving
 from shared.topology import DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Queue, RetryLevel, Topology
 
 _ELECTION_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -35,12 +36,12 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
         for queue in topology.queues:
             if not await _is_whole(connection, queue):
                 await _note_renewal(connection, queue)
-        async with connection.channel(publisher_confirms=False) as channel:
+        async with _channel(connection) as channel:
             await _declare(channel, topology)
     except ChannelAccessRefused as refused:
         await _find(connection, topology, refused)
         return
-    async with connection.channel(publisher_confirms=False) as channel:
+    async with _channel(connection) as channel:
         for queue in topology.queues:
             await _bind(channel, queue, topology.exchange)
 
@@ -60,7 +61,7 @@ async def _is_whole(connection: AbstractConnection, queue: Queue) -> bool:
 
 
 async def _first_missing(connection: AbstractConnection, names: Sequence[str]) -> str | None:
-    async with connection.channel(publisher_confirms=False) as channel:
+    async with _channel(connection) as channel:
         for name in names:
             try:
                 await channel.declare_queue(name, passive=True)
@@ -71,7 +72,7 @@ async def _first_missing(connection: AbstractConnection, names: Sequence[str]) -
 
 async def _is_lost(connection: AbstractConnection, level: str) -> bool:
     """Looks once more behind its trace: another room may have made both just now, first the queue."""
-    async with connection.channel(publisher_confirms=False) as channel:
+    async with _channel(connection) as channel:
         try:
             await channel.declare_exchange(level, passive=True)
         except ChannelNotFoundEntity:
@@ -80,7 +81,7 @@ async def _is_lost(connection: AbstractConnection, level: str) -> bool:
 
 
 async def _note_renewal(connection: AbstractConnection, queue: Queue) -> None:
-    async with connection.channel(publisher_confirms=True) as channel:
+    async with _channel(connection, confirms=True) as channel:
         async with _same_arguments(f'queue "{queue.renewals}"', f"rabbitmqctl delete_queue {queue.renewals}"):
             await channel.declare_queue(queue.renewals, durable=True, arguments=kept_arguments())
         note = Message(b"", delivery_mode=DeliveryMode.PERSISTENT)
@@ -114,7 +115,7 @@ async def _leave_trace(channel: AbstractChannel, level: RetryLevel) -> None:
 
 async def _find(connection: AbstractConnection, topology: Topology, refused: ChannelAccessRefused) -> None:
     """Passive declarations need no permission (https://www.rabbitmq.com/docs/access-control#authorisation)."""
-    async with connection.channel(publisher_confirms=False) as channel:
+    async with _channel(connection) as channel:
         async with _there(f'exchange "{topology.exchange}"', refused):
             await channel.declare_exchange(topology.exchange, passive=True)
         for queue in topology.queues:
@@ -129,6 +130,12 @@ async def _bind(channel: AbstractChannel, queue: Queue, exchange: str) -> None:
     declared = await channel.get_queue(queue.name, ensure=False)
     for routing_key in queue.routing_keys:
         await declared.bind(exchange, routing_key)
+
+
+@asynccontextmanager
+async def _channel(connection: AbstractConnection, *, confirms: bool = False) -> AsyncIterator[AbstractChannel]:
+    async with leaving(await connection.channel(publisher_confirms=confirms)) as channel:
+        yield channel
 
 
 def arguments_of(queue: Queue) -> list[tuple[str, FieldTable]]:
