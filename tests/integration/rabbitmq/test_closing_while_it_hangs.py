@@ -12,13 +12,12 @@ from shared.bus import Message
 from shared.bus.rabbitmq import RabbitBus
 from shared.bus.rabbitmq.closing import CLOSE_SECONDS
 from shared.ids import new_id
-from shared.topology import Queue, Topology
+from tests.harness.bus_steps import HAPPENED
 from tests.harness.rabbitmq import RabbitNode
+from tests.harness.work_queue import DELAY_SECONDS, TOPOLOGY, WORK
 
 pytestmark = pytest.mark.rabbitmq
 
-WORK = Queue("work", ("thing.happened",), (0.2,))
-TOPOLOGY = Topology(queues=(WORK,))
 MORE_THAN_SOCKETS_HOLD = 30_000_000
 SLOW_MACHINE_SECONDS = 1.5
 
@@ -47,7 +46,7 @@ async def hanging(node: RabbitNode) -> AsyncIterator[None]:
 
 
 def message(size_bytes: int = 2) -> Message:
-    return Message(new_id(), "thing.happened", b" " * size_bytes)
+    return Message(new_id(), HAPPENED, b" " * size_bytes)
 
 
 async def cancel(task: "asyncio.Task[object]") -> None:
@@ -61,7 +60,7 @@ async def test_everything_at_once(rabbit_node: RabbitNode, bus: RabbitBus) -> No
     await bus.publish([message(), message()])
     async with bus.consume(WORK, prefetch=2) as deliveries:
         first, second = await anext(deliveries), await anext(deliveries)
-        await first.retry(0.2, "later")
+        await first.retry(DELAY_SECONDS, "later")
         async with hanging(rabbit_node):
             under_way = [
                 asyncio.create_task(bus.publish([message(100_000) for _ in range(MORE_THAN_SOCKETS_HOLD // 100_000)])),

@@ -8,24 +8,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.notifier.gauges import measure_queues
-from shared.bus import Message, PublishFailed
+from shared.bus import PublishFailed
 from shared.bus.rabbitmq import RabbitBus
 from shared.bus.rabbitmq.permissions import to_consume, to_publish
-from shared.ids import new_id
 from shared.topology import Queue, Topology
+from tests.harness.bus_steps import message
 from tests.harness.rabbitmq import RabbitNode
+from tests.harness.work_queue import TOPOLOGY, WORK
 
 pytestmark = pytest.mark.rabbitmq
 
-HAPPENED = "thing.happened"
-WORK = Queue("work", (HAPPENED,), (0.2,))
-TOPOLOGY = Topology(queues=(WORK,))
 SOON_SECONDS = 15.0
-
-
-@pytest.fixture
-def vhost(rabbit_url: str) -> str:
-    return rabbit_url.rsplit("/", 1)[1]
 
 
 @pytest.fixture
@@ -44,10 +37,6 @@ async def api(rabbit_node: RabbitNode, vhost: str, notifier: RabbitBus) -> Async
         async with bus.renewals(WORK):
             pass  # the first time, there was none before
         yield bus
-
-
-def message() -> Message:
-    return Message(new_id(), HAPPENED, b"{}")
 
 
 async def is_renewed(bus: RabbitBus) -> bool:
