@@ -128,7 +128,7 @@ def _lead(one: _Made, facts: tuple[int, str]) -> tuple[object, ...]:
 
 
 def _event(one: _Made) -> tuple[object, ...]:
-    return (one.event_id, "lead.created", one.lead_id, EVENT_BODY, None, None, _now(), _now())
+    return (one.event_id, "lead.created", one.lead_id, EVENT_BODY, None, None, _now(), _now(), None)
 
 
 def _email(one: _Made, kind: str) -> tuple[object, ...]:

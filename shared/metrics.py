@@ -22,7 +22,7 @@ COMMIT_GROUP_SIZE = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
 OUTBOX_UNPUBLISHED = Gauge("leads_outbox_unpublished_events", "Events committed but not yet confirmed by the bus.")
-OUTBOX_OLDEST_SECONDS = Gauge("leads_outbox_oldest_age_seconds", "Age of the oldest unpublished event; 0 when none.")
+OUTBOX_OLDEST_SECONDS = Gauge("leads_outbox_oldest_age_seconds", "Wait of the oldest unpublished event; 0 when none.")
 EVENTS_PUBLISHED = Counter("leads_events_published_total", "Events confirmed by the bus.", ("type",))
 PUBLISH_FAILURES = Counter("leads_publish_failures_total", "Batches that the bus did not fully confirm.")
 PUBLISH_SECONDS = Histogram(

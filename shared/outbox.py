@@ -3,8 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Column, DateTime, Index, LargeBinary, Row, delete, func, insert, select, text, update
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Index,
+    LargeBinary,
+    Row,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Session
 from sqlmodel import Field, SQLModel, col
 
@@ -30,11 +45,20 @@ class OutboxEvent(SQLModel, table=True):
     traceparent: str | None = None
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     published_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+    waiting_since: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+    """When it was last told to be published again; None: never, it waits (or waited) since `created_at`."""
 
 
 _OUTBOX = table_of(OutboxEvent)
 _FACTS = select(_OUTBOX.c.id, _OUTBOX.c.subject, _OUTBOX.c.published_at)
-_MESSAGES = select(_OUTBOX.c.id, _OUTBOX.c.type, _OUTBOX.c.body, _OUTBOX.c.correlation_id, _OUTBOX.c.traceparent)
+_MESSAGE_COLUMNS = (_OUTBOX.c.id, _OUTBOX.c.type, _OUTBOX.c.body, _OUTBOX.c.correlation_id, _OUTBOX.c.traceparent)
+_MESSAGES = select(*_MESSAGE_COLUMNS)
+_WAITING = select(*_MESSAGE_COLUMNS, _OUTBOX.c.waiting_since).where(_OUTBOX.c.published_at.is_(None))
+_MARK = (
+    update(_OUTBOX)
+    .where(_OUTBOX.c.id == bindparam("event"), _OUTBOX.c.waiting_since.is_not_distinct_from(bindparam("since")))
+    .values(published_at=bindparam("at"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +68,22 @@ class EventFacts:
     id: str
     subject: str
     published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event that the bus has not confirmed, ready to be sent. `since` is its `waiting_since` when it was read."""
+
+    message: Message
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of publishing all again: the `last` id it came to, and how many `events` had been published."""
+
+    last: str
+    events: int
 
 
 @dataclass(frozen=True)
@@ -60,10 +100,10 @@ def add(session: Session, events: Sequence[Event]) -> None:
         session.connection().execute(insert(_OUTBOX), [_row(event) for event in events])
 
 
-def unpublished(session: Session, limit: int) -> list[Message]:
-    """The oldest events that the bus has not confirmed, ready to be sent."""
-    rows = session.execute(_MESSAGES.where(_OUTBOX.c.published_at.is_(None)).order_by(_OUTBOX.c.id).limit(limit))
-    return [_message(row) for row in rows]
+def unpublished(session: Session, limit: int) -> list[Waiting]:
+    """The oldest events that the bus has not confirmed."""
+    rows = session.execute(_WAITING.order_by(_OUTBOX.c.id).limit(limit))
+    return [Waiting(_message(message), since) for *message, since in rows]
 
 
 def messages_after(session: Session, type_: str, after: str, limit: int) -> list[Message]:
@@ -73,40 +113,44 @@ def messages_after(session: Session, type_: str, after: str, limit: int) -> list
 
 
 def publish_again(session: Session, ids: Sequence[str]) -> None:
-    """Let the relay send these once more, with the same ids: what consumers have done of them is not done again."""
-    session.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(ids)).values(published_at=None))
+    """Let the relay send these once more, with the same ids: what consumers have done of them is not done again.
 
-
-def mark_published(session: Session, ids: Sequence[str]) -> None:
-    """Remember that the bus has these."""
-    session.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(ids)).values(published_at=datetime.now(UTC)))
-
-
-def unpublish(session: Session, *, after: str, limit: int) -> list[str]:
-    """Have the next `limit` published events behind the id `after` published once more; returns their ids.
-
-    None that is older than `EVENTS_KEPT`: consumers may no longer know it.
+    What the bus confirms of an earlier sending no longer counts, also for those that wait already: the queue that
+    confirmed it may be lost.
     """
-    wanted = (
-        select(_OUTBOX.c.id)
-        .where(
-            _OUTBOX.c.id > after,
-            _OUTBOX.c.published_at.is_not(None),
-            _OUTBOX.c.created_at > datetime.now(UTC) - EVENTS_KEPT,
-        )
-        .order_by(_OUTBOX.c.id)
-        .limit(limit)
-    )
-    ids = list(session.execute(wanted).scalars())
-    session.execute(update(_OUTBOX).where(_OUTBOX.c.id.in_(ids)).values(published_at=None))
-    return ids
+    again = update(_OUTBOX).where(_OUTBOX.c.id.in_(ids))
+    session.execute(again.values(published_at=None, waiting_since=datetime.now(UTC)))
+
+
+def mark_published(session: Session, confirmed: Sequence[Waiting]) -> None:
+    """Remember that the bus has these; but none that was told meanwhile to be published again."""
+    if confirmed:
+        now = datetime.now(UTC)
+        marks = [{"event": one.message.id, "since": one.since, "at": now} for one in confirmed]
+        session.connection().execute(_MARK, marks)
+
+
+def publish_all_again(session: Session, *, after: str, limit: int) -> Step | None:
+    """`publish_again` for the next `limit` events behind the id `after`; None when there are no more.
+
+    None that was published and is older than `EVENTS_KEPT`: consumers may no longer know it.
+    """
+    published = _OUTBOX.c.published_at.is_not(None)
+    known = or_(~published, _OUTBOX.c.created_at > datetime.now(UTC) - EVENTS_KEPT)
+    wanted = select(_OUTBOX.c.id, published).where(_OUTBOX.c.id > after, known).order_by(_OUTBOX.c.id).limit(limit)
+    rows = session.execute(wanted).all()
+    if not rows:
+        return None
+    publish_again(session, [id_ for id_, _ in rows])
+    return Step(rows[-1][0], sum(was_published for _, was_published in rows))
 
 
 def backlog(session: Session) -> Backlog:
     """How far the relay is behind."""
     waiting = col(OutboxEvent.published_at).is_(None)
     events = session.execute(select(func.count()).where(waiting)).scalar_one()
-    oldest = session.execute(select(func.min(col(OutboxEvent.created_at))).where(waiting)).scalar()
+    since = func.coalesce(col(OutboxEvent.waiting_since), col(OutboxEvent.created_at))
+    oldest = session.execute(select(func.min(since)).where(waiting)).scalar()
     age = datetime.now(UTC) - as_utc(oldest) if oldest else timedelta()
     return Backlog(events, max(0.0, age.total_seconds()))
 
@@ -138,7 +182,7 @@ def _facts(row: Row[str, str, datetime | None]) -> EventFacts:
     return EventFacts(id_, subject, as_utc(published_at) if published_at else None)
 
 
-def _message(row: Row[str, str, bytes, str | None, str | None]) -> Message:
+def _message(row: Sequence[Any]) -> Message:
     id_, type_, body, correlation_id, traceparent = row
     return Message(
         id=id_,

@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from shared import outbox
-from shared.bus.protocol import BusUnavailable, EventBus, Message, PublishFailed
+from shared.bus.protocol import BusUnavailable, EventBus, PublishFailed
 from shared.database import Database
 from shared.metrics import (
     EVENTS_PUBLISHED,
@@ -22,6 +22,7 @@ from shared.metrics import (
     PUBLISH_FAILURES,
     PUBLISH_SECONDS,
 )
+from shared.outbox import Waiting
 from shared.problems import Problem
 from shared.repeats import Repeats
 from shared.topology import Queue
@@ -92,19 +93,20 @@ class Relay:
 
     async def drain_once(self) -> int:
         """Publish and mark one batch; returns how many. Raises `BusUnavailable` after marking what was confirmed."""
-        messages: Sequence[Message] = await self._database.read(partial(outbox.unpublished, limit=BATCH))
-        if not messages:
+        waiting = await self._database.read(partial(outbox.unpublished, limit=BATCH))
+        if not waiting:
             return 0
         await self._open()
         try:
-            with publishing(self._bus.system, messages) as messages, PUBLISH_SECONDS.time():
+            with publishing(self._bus.system, [one.message for one in waiting]) as messages, PUBLISH_SECONDS.time():
+                sent = [Waiting(message, one.since) for message, one in zip(messages, waiting, strict=True)]
                 await self._bus.publish(messages)
         except PublishFailed as error:
             self._opened = False  # the next try declares again what the broker may have lost
-            await self._mark([message for message in messages if message.id in error.confirmed])
+            await self._mark([one for one in sent if one.message.id in error.confirmed])
             raise
-        await self._mark(messages)
-        return len(messages)
+        await self._mark(sent)
+        return len(sent)
 
     async def measure(self) -> None:
         """Set the gauges of the outbox. Raises `Problem` when the database is away."""
@@ -117,11 +119,11 @@ class Relay:
         if self.trouble:
             raise RuntimeError(f"events wait in the outbox: {self.trouble}")
 
-    async def _mark(self, messages: Sequence[Message]) -> None:
-        if not messages:
+    async def _mark(self, confirmed: Sequence[Waiting]) -> None:
+        if not confirmed:
             return
-        await self._database.write(partial(outbox.mark_published, ids=[message.id for message in messages]))
-        for message in messages:
+        await self._database.write(partial(outbox.mark_published, confirmed=confirmed))
+        for message in (one.message for one in confirmed):
             EVENTS_PUBLISHED.labels(message.routing_key).inc()
             log.info(
                 "event published",
@@ -147,7 +149,7 @@ class Relay:
         """If a queue was lost, have published again what it may have had.
 
         Raises `BusUnavailable`, or `Problem` when the database is away; the bus then tells of the loss again.
-        Never beside a batch that is under way: what the lost queue had confirmed of it is not marked yet.
+        A batch that is under way, here or in another api, is published again, too, whatever is confirmed of it.
         """
         await self._open()
         for queue in self._queues:
@@ -158,8 +160,10 @@ class Relay:
     async def _publish_all_again(self, queue: Queue) -> None:
         """All of the last 30 days: nobody knows what the lost queue had, and consumers know what they have handled."""
         count, last = 0, ""
-        while ids := await self._database.write(partial(outbox.unpublish, after=last, limit=UNPUBLISHED_AT_ONCE)):
-            count, last = count + len(ids), ids[-1]
+        while step := await self._database.write(
+            partial(outbox.publish_all_again, after=last, limit=UNPUBLISHED_AT_ONCE)
+        ):
+            count, last = count + step.events, step.last
         if count:
             log.warning(
                 "a queue was lost with what was in it, publishing all events again", queue=queue.name, events=count

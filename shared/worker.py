@@ -12,7 +12,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from opentelemetry.trace import Span
@@ -27,8 +27,9 @@ from shared.topology import REDELIVERY_LIMIT, Queue
 from shared.tracing.messages import processing
 from shared.tracing.spans import failing
 
-STOP_GRACE_SECONDS = 8.0
-"""How long work in hand may take to finish after a stop; what does not is delivered again elsewhere."""
+STOP_GRACE_SECONDS = 7.5
+"""How long work in hand may take to finish after a stop; what does not is delivered again elsewhere. The lame duck's
+moment goes before, the closing of the bus comes after, and after 10 s a supervisor kills."""
 
 OPEN_AGAIN_SECONDS = (0.2, 0.5, 1.0)
 """Waits between attempts to open the bus; the last one repeats, so that a returned broker is found within 1 s."""
@@ -42,6 +43,7 @@ log = structlog.get_logger()
 
 Handler = Callable[[Event, Any], Awaitable[None]]
 Subscriptions = Mapping[type[EventData], Handler]
+Begun = TypeVar("Begun")
 GivenUp = Callable[[Event, Any, str], Awaitable[None]]
 """Told of an event that becomes a dead letter, and why. May raise `Hold`; anything else keeps nothing from the pile."""
 
@@ -97,9 +99,10 @@ class Worker:
 
         Raises `RuntimeError` when the bus ends its deliveries by itself, which it never should: nobody would see it.
         """
-        if not await self._opened():
-            return
-        async with self._bus.consume(self._queue, prefetch=self._concurrency) as deliveries:
+        async with contextlib.AsyncExitStack() as consuming:
+            deliveries = await self._unless_stopped(self._begin(consuming))
+            if deliveries is None:
+                return
             async for delivery in self._until_stopped(deliveries):
                 task = asyncio.create_task(self._handle(delivery))
                 self._in_hand.add(task)
@@ -108,8 +111,8 @@ class Worker:
         if not self._stopping.is_set():
             raise RuntimeError(f"the bus ended the deliveries of {self._queue.name}, though nobody asked it to")
 
-    async def _opened(self) -> bool:
-        """Open the bus, however long that takes; False when stopped before it was."""
+    async def _begin(self, consuming: contextlib.AsyncExitStack) -> AsyncIterator[Delivery]:
+        """Open the bus, however long that takes."""
         repeats = Repeats()
         for wait_seconds in itertools.chain(OPEN_AGAIN_SECONDS, itertools.repeat(OPEN_AGAIN_SECONDS[-1])):
             try:
@@ -118,18 +121,22 @@ class Worker:
                 self.trouble = str(error)
                 if repeats.is_news(str(error)):
                     log.warning("bus unavailable", queue=self._queue.name, reason=str(error))
-                if await self._stopped_within(wait_seconds):
-                    return False
+                await asyncio.sleep(wait_seconds)
             else:
-                self.trouble = None
-                return True
-        return False  # unreachable: the waits never end
+                break
+        self.trouble = None
+        return await consuming.enter_async_context(self._bus.consume(self._queue, prefetch=self._concurrency))
 
-    async def _stopped_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        return self._stopping.is_set()
+    async def _unless_stopped(self, beginning: Awaitable[Begun]) -> Begun | None:
+        """None, and it is cancelled, when a stop is asked for before: a broker that hangs keeps nobody."""
+        begun, stopped = asyncio.ensure_future(beginning), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({begun, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return begun.result() if begun.done() else None
+        finally:
+            for task in (begun, stopped):
+                task.cancel()
+            await asyncio.gather(begun, stopped, return_exceptions=True)
 
     async def _until_stopped(self, deliveries: AsyncIterator[Delivery]) -> AsyncIterator[Delivery]:
         stopped = asyncio.ensure_future(self._stopping.wait())

@@ -1,4 +1,4 @@
-"""What a bus promises, whatever carries it. `tests/contract/test_event_bus.py` holds every implementation to it."""
+"""What a bus promises, whatever carries it. `tests/contract/event_bus` holds every implementation to it."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager

@@ -19,9 +19,9 @@ from opentelemetry.util.re import parse_env_headers
 from shared.settings import SettingsError
 from shared.tracing.spans import turn_off, turn_on
 
-FLUSH_SECONDS = 1.5
-"""How long a stop waits for the last spans: with the 8 s for requests in hand, less than the 10 s after which a
-supervisor kills."""
+FLUSH_SECONDS = 1.0
+"""How long a stop waits for the last spans: with the 8 s for what is in hand, and the half second in which a bus that
+hangs is closed, less than the 10 s after which a supervisor kills."""
 
 _PATH = "/v1/traces"  # https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
 _NOISY_LOGGERS = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")

@@ -2,18 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
 
 import aio_pika
 import aiohttp
 from aio_pika.exceptions import AMQPError
 
 from shared.topology import NOTIFIER_QUEUE, leads_topology
-from tests.chaos.rig import RETRY_DELAYS_SECONDS, Rig
+from tests.chaos.rig import RETRY_DELAYS_SECONDS, SETTINGS, Rig
 from tests.chaos.storm import Storm
+from tests.chaos.verdicts import Verdicts
 from tests.harness.kept import rows
 from tests.harness.proxy import Proxy
 from tests.harness.rabbitmq import RabbitNode
+from tests.harness.sizes import AT_SCALE, at_scale
 
 PROBE = "probe"
 PAUSE_SECONDS = 1.0
@@ -38,7 +43,20 @@ class Broker:
         self.proxy = proxy
         self.vhost = rig.deployment.environment["LEADS_BROKER_URL"].rsplit("/", 1)[1]
 
-    async def suffer(self, scenario: str, harm: Callable[[], Awaitable[object]], *, times: int) -> None:
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, node: RabbitNode, folder: Path, verdicts: Verdicts) -> AsyncIterator[Self]:
+        """With a proxy before the node, and a deployment in `folder` that is led there."""
+        node.start()
+        async with (
+            Proxy(node.port) as proxy,
+            at_scale(folder, node, SETTINGS, broker_port=proxy.port) as house,
+        ):
+            broker = cls(Rig(house, AT_SCALE, verdicts), node, proxy)
+            await broker.prepare()
+            yield broker
+
+    async def suffer(self, scenario: str, harm: Callable[[], Awaitable[object]], *, times: int) -> Storm:
         """Do harm so many times, each under load, with time to recover in between. Fails when a lead is refused."""
 
         async def nemesis(storm: Storm) -> int:
@@ -51,6 +69,7 @@ class Broker:
         storm = await self.rig.run(scenario, nemesis, leads=None, pause_seconds=PAUSE_SECONDS)
         assert storm.gave_up == 0
         assert {attempt.status for attempt in storm.ledger} == {201}, "the intake needs no broker"
+        return storm
 
     async def prepare(self) -> None:
         """Once, before the first harm."""

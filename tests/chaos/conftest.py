@@ -6,7 +6,6 @@ import pytest_asyncio
 from tests.chaos.broker import Broker
 from tests.chaos.rig import SETTINGS, Rig
 from tests.chaos.verdicts import Verdicts
-from tests.harness.proxy import Proxy
 from tests.harness.sizes import AT_SCALE, EMBEDDED, EMBEDDED_SENDGRID, at_scale, embedded, with_sendgrid
 
 VERDICTS = pytest.StashKey[Verdicts]()
@@ -47,14 +46,7 @@ async def rig(request, tmp_path_factory, verdicts):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def broker(tmp_path_factory, rabbit_node, verdicts):
     """RabbitMQ with a proxy before it, and the rig of a deployment that is led there."""
-    rabbit_node.start()
-    folder = tmp_path_factory.mktemp(AT_SCALE)
-    async with (
-        Proxy(rabbit_node.port) as proxy,
-        at_scale(folder, rabbit_node, SETTINGS, broker_port=proxy.port) as house,
-    ):
-        broker = Broker(Rig(house, AT_SCALE, verdicts), rabbit_node, proxy)
-        await broker.prepare()
+    async with Broker.of(rabbit_node, tmp_path_factory.mktemp(AT_SCALE), verdicts) as broker:
         yield broker
 
 

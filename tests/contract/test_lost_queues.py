@@ -1,16 +1,25 @@
 """A queue that is lost with what was in it is told to whoever published, on both sizes of the bus."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from services.api.settings import MIGRATIONS
+from shared import outbox
 from shared.bus import EventBus, Message, PublishFailed, bus_for
+from shared.database import Database
+from shared.events import LeadCreated
 from shared.ids import new_id
+from shared.relay import Relay
 from shared.topology import Queue, Topology
+from tests.harness.events import event
 
 HAPPENED = "thing.happened"
-WORK = Queue("work", (HAPPENED,), (0.2,))
+WORK = Queue("work", (HAPPENED, LeadCreated.TYPE), (0.2,))
 TOPOLOGY = Topology(queues=(WORK,))
 
 Lose = Callable[[], None]
@@ -80,3 +89,56 @@ async def test_starting_again_loses_nothing(bus: EventBus, url_and_loss: tuple[s
     async with bus_for(url_and_loss[0], TOPOLOGY, client_name="another") as another:
         assert not await answer(another)
     assert not await answer(bus)
+
+
+async def test_other_retry_delays_are_no_loss(bus: EventBus, url_and_loss: tuple[str, Lose]) -> None:
+    await answer(bus)
+    await publish_until_kept(bus)
+    work = Queue(WORK.name, WORK.routing_keys, (0.2, 0.3, 0.4))
+    async with bus_for(url_and_loss[0], Topology(queues=(work,)), client_name="later") as later:
+        assert not await answer(later)
+        assert (await later.stats(work)).ready == 1
+    assert not await answer(bus)
+
+
+@asynccontextmanager
+async def outbox_of(path: Path) -> AsyncIterator[Database]:
+    database = Database(f"sqlite:///{path}")
+    await database.migrate(MIGRATIONS)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def test_what_a_lost_queue_confirmed_to_another_api_is_published_again(
+    url_and_loss: tuple[str, Lose],
+    bus: EventBus,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two relays at one outbox. The first one's confirm is from before the loss, and it marks only after the second one
+    has had all published again."""
+    await answer(bus)
+    url, lose = url_and_loss
+    file = tmp_path_factory.mktemp("api") / "leads.db"
+    confirmed, lost, publish = asyncio.Event(), asyncio.Event(), bus.publish
+
+    async def publish_and_stand_still(messages: Sequence[Message]) -> None:
+        await publish(messages)
+        confirmed.set()
+        await lost.wait()
+
+    monkeypatch.setattr(bus, "publish", publish_and_stand_still)
+    async with outbox_of(file) as first, outbox_of(file) as second:
+        await first.write(partial(outbox.add, events=[event()]))
+        sending = asyncio.create_task(Relay(first, bus, [WORK]).drain_once())
+        await confirmed.wait()
+        lose()
+        async with bus_for(url, TOPOLOGY, client_name="another api") as others:
+            relay = Relay(second, others, [WORK])
+            await relay.make_good()
+            lost.set()
+            await sending
+            await relay.drain_once()
+            assert (await others.stats(WORK)).ready == 1

@@ -132,8 +132,8 @@ async def test_each_kind_of_damage_is_found_and_named(house: House):
     change(
         house,
         "leads.db",
-        "INSERT INTO outbox SELECT ?, type, subject, body, correlation_id, traceparent, created_at, published_at"
-        " FROM outbox WHERE subject = ?",
+        "INSERT INTO outbox SELECT ?, type, subject, body, correlation_id, traceparent, created_at, published_at,"
+        " waiting_since FROM outbox WHERE subject = ?",
         new_id(),
         two_events["id"],
     )

@@ -61,6 +61,16 @@ class RabbitNode:
         """The AMQP port; it stays the same over restarts."""
         return self._port
 
+    @staticmethod
+    def data_of(folder: Path) -> Path:
+        """Where a node in `folder` keeps its messages: a disk of its own may be mounted there before it is made."""
+        return folder / "data"
+
+    @property
+    def data(self) -> Path:
+        """Where it keeps its messages."""
+        return self.data_of(self._folder)
+
     @property
     def running(self) -> bool:
         """Whether the broker's process is there."""
@@ -166,6 +176,14 @@ class RabbitNode:
             f" ok = rabbit_disk_monitor:set_disk_free_limit({free_bytes})."
         )
 
+    def watch_no_disk(self) -> None:
+        """Raise no alarm for its disk until it is started anew: it finds its end by itself."""
+        self.evaluate("ok = rabbit_disk_monitor:set_disk_free_limit(0).")
+
+    def log(self) -> str:
+        """All that it has logged."""
+        return "".join(file.read_text(errors="replace") for file in sorted((self._folder / "log").glob("*.log")))
+
     def bound_queue(self, vhost: str, name: str, messages: int) -> None:
         """By a policy, as ops do: no more than so many messages, or a few over."""
         self.evaluate(
@@ -240,7 +258,7 @@ class RabbitNode:
 
     def _write_files(self) -> None:
         for name in ("home", "data", "log", "server/plugins"):
-            (self._folder / name).mkdir(parents=True)
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
         cookie = self._folder / "home" / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
@@ -274,7 +292,7 @@ class RabbitNode:
             "RABBITMQ_SCRIPTS_DIR": str(folder / "server" / "sbin"),
             "RABBITMQ_NODENAME": f"leads-test-{self._port}@localhost",
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
-            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_MNESIA_BASE": str(self.data),
             "RABBITMQ_LOG_BASE": str(folder / "log"),
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.config"),
             "RABBITMQ_CONF_ENV_FILE": str(folder / "environment.conf"),

@@ -37,7 +37,9 @@ class Restored:
         lead = lead_created(email)
         told = event(lead)
         await self.api.write(partial(outbox.add, events=[told]))
-        await self.api.write(partial(outbox.mark_published, ids=[told.id]))
+        waiting = await self.api.read(partial(outbox.unpublished, limit=1000))
+        sent = [one for one in waiting if one.message.id == told.id]
+        await self.api.write(partial(outbox.mark_published, confirmed=sent))
         if states:
             wanted = [new_emails(told, lead)]
             await self.notifier.write(partial(store.plan, wanted=wanted, prospect_mails_per_day=100))
@@ -52,7 +54,7 @@ class Restored:
         return await write_down(self.api, self.notifier, WHY, prospect_mails_per_day=cap)
 
     async def again(self) -> list[str]:
-        return [message.id for message in await self.api.read(partial(outbox.unpublished, limit=1000))]
+        return [one.message.id for one in await self.api.read(partial(outbox.unpublished, limit=1000))]
 
     async def emails(self, told: Event) -> dict[EmailKind, tuple[EmailState, int, str | None]]:
         chosen = select(Email).where(col(Email.event_id) == told.id)

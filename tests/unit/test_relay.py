@@ -2,73 +2,23 @@
 
 import asyncio
 import sqlite3
-import time
-from contextlib import asynccontextmanager, suppress
-from functools import partial
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from shared import outbox, relay
+from shared import relay
 from shared.bus.protocol import BusUnavailable, PublishFailed
-from shared.database import Database
 from shared.events import Event, LeadCreated
-from shared.outbox import OutboxEvent
-from shared.problems import Problem
-from shared.relay import BATCH, Relay
-from shared.topology import NOTIFIER_QUEUE, leads_topology
-from tests.harness.events import lead_created
-from tests.harness.fake_bus import FakeBus
+from shared.relay import BATCH
+from tests.harness.relay_house import QUEUE, relay_house, running, until
 
-QUEUE = leads_topology().queue(NOTIFIER_QUEUE)
 AWAY = BusUnavailable("RabbitMQ cannot be reached")
-
-
-class Fixture:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.database = Database(f"sqlite:///{path}")
-        self.bus = FakeBus()
-        self.relay = Relay(self.database, self.bus, [QUEUE])
-
-    async def commit(self, count: int = 1, **about: str) -> list[str]:
-        """As the intake does it; the ids, oldest first."""
-        events = [Event.of(lead_created(), subject="a lead", **about) for _ in range(count)]
-        await self.database.write(partial(outbox.add, events=events))
-        return [event.id for event in events]
-
-    def marked(self) -> list[str]:
-        with sqlite3.connect(self.path) as connection:
-            found = connection.execute("SELECT id FROM outbox WHERE published_at IS NOT NULL ORDER BY id").fetchall()
-        connection.close()
-        return [row[0] for row in found]
 
 
 @pytest.fixture
 async def house(tmp_path):
-    house = Fixture(tmp_path / "outbox.db")
-    await house.database.write(lambda session: OutboxEvent.__table__.create(session.connection()))
-    yield house
-    await house.database.close()
-
-
-@asynccontextmanager
-async def running(relay_: Relay):
-    task = asyncio.create_task(relay_.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        await asyncio.sleep(0.005)
+    async with relay_house(tmp_path / "outbox.db") as house:
+        yield house
 
 
 async def test_every_event_is_published_once_in_the_order_of_its_making_and_marked(house):
@@ -224,65 +174,3 @@ async def test_a_broker_that_goes_away_while_nothing_is_sent_is_told_and_so_is_i
         "bus unavailable, events wait in the outbox",
         "bus available again, draining the outbox",
     ]
-
-
-async def test_when_a_queue_was_lost_all_that_was_published_is_published_again_once(house, monkeypatch):
-    monkeypatch.setattr(relay, "UNPUBLISHED_AT_ONCE", 2)
-    ids = await house.commit(5)
-    await house.relay.drain_once()
-    house.bus.is_renewed = True
-    for _ in range(2):
-        await house.relay.make_good()
-    assert house.marked() == []
-    await house.relay.drain_once()
-    await house.relay.drain_once()
-    assert house.bus.taken == ids * 2
-    assert house.marked() == ids
-
-
-async def test_an_event_that_consumers_may_have_forgotten_is_not_published_again(house):
-    (old,) = await house.commit()
-    with sqlite3.connect(house.path) as connection:
-        connection.execute("UPDATE outbox SET created_at = datetime('now', '-31 days')")
-    connection.close()
-    (new,) = await house.commit()
-    await house.relay.drain_once()
-    house.bus.is_renewed = True
-    await house.relay.make_good()
-    await house.relay.drain_once()
-    assert house.bus.taken == [old, new, new]
-
-
-async def test_a_loss_that_could_not_be_seen_to_is_told_again(house, monkeypatch):
-    monkeypatch.setattr("shared.database.BUSY_TIMEOUT_SECONDS", 0.05)
-    ids = await house.commit()
-    await house.relay.drain_once()
-    house.database._writer._engine.dispose()
-    house.bus.is_renewed = True
-    other = sqlite3.connect(house.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(Problem):
-        await house.relay.make_good()
-    other.execute("ROLLBACK")
-    other.close()
-    await house.relay.make_good()
-    await house.relay.drain_once()
-    assert house.bus.taken == ids * 2
-
-
-async def test_a_bus_that_hangs_when_it_is_asked_for_losses_is_told(house, monkeypatch):
-    monkeypatch.setattr(relay, "BACK_OFF_SECONDS", (0.01, 0.02))
-    house.bus.renewals_failures = [AWAY] * 3
-    ids = await house.commit()
-    with capture_logs() as lines:
-        async with running(house.relay):
-            await until(lambda: house.marked() == ids and house.relay.trouble is None)
-    assert [line["log_level"] for line in lines if "bus" in line["event"]] == ["warning", "info"]
-
-
-async def test_a_relay_that_starts_makes_good_what_was_lost_before(house):
-    ids = await house.commit()
-    await house.relay.drain_once()
-    house.bus.is_renewed = True
-    async with running(house.relay):
-        await until(lambda: house.bus.taken == ids * 2)

@@ -1,6 +1,7 @@
 """The worker: a message is settled exactly once, after the work, in the way that the handler's end says."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -239,12 +240,13 @@ async def test_a_bus_that_is_away_at_the_start_is_waited_for_and_said(monkeypatc
     bus.open_failures = [AWAY] * 3
     house = Worker(bus, QUEUE, {}, concurrency=1)
     running = asyncio.create_task(house.run())
-    await asyncio.sleep(0)
+    while house.trouble is None:
+        await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="the broker is away"):
         await house.check()
-    while bus.openings < 4:
+    while not bus.prefetch:
         await asyncio.sleep(0.005)
-    await asyncio.sleep(0)
+    assert bus.openings == 4
     await house.check()
     house.stop()
     await asyncio.wait_for(running, 5)
@@ -261,6 +263,31 @@ async def test_a_stop_does_not_wait_for_a_bus_that_is_away(monkeypatch):
     house.stop()
     await asyncio.wait_for(running, 5)
     assert time.monotonic() - began_at < 1
+
+
+@pytest.mark.parametrize("verb", ["open", "consume"])
+async def test_a_stop_does_not_wait_for_a_bus_that_hangs(monkeypatch, verb):
+    bus = FakeBus()
+    hanging, let_go = asyncio.Event(), []
+
+    async def hang() -> None:
+        hanging.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            let_go.append(verb)
+
+    @contextlib.asynccontextmanager
+    async def hang_at_the_start(_queue, prefetch):
+        yield await hang()
+
+    monkeypatch.setattr(bus, verb, hang if verb == "open" else hang_at_the_start)
+    house = Worker(bus, QUEUE, {}, concurrency=1)
+    running = asyncio.create_task(house.run())
+    await hanging.wait()
+    house.stop()
+    await asyncio.wait_for(running, 5)
+    assert let_go == [verb]
 
 
 async def test_a_bus_that_ends_by_itself_is_a_failure_said_aloud_after_the_work_in_hand_is_done():

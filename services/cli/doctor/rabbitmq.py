@@ -16,6 +16,7 @@ from services.cli.doctor.rabbitmq_permissions import may_consume, may_publish
 from services.cli.doctor.rabbitmq_topology import compare, find
 from services.cli.doctor.report import Finding, failed, ok
 from shared.bus import BusUnavailable
+from shared.bus.rabbitmq.closing import Goodbyes
 from shared.bus.rabbitmq.connection import clear_errors, close, dial
 from shared.topology import Topology
 
@@ -55,7 +56,7 @@ async def _examine(broker: Broker) -> list[Finding]:
 async def _connect(url: str) -> AbstractConnection:
     with clear_errors(url):
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await dial(url, name="leads doctor")
+            return await dial(url, name="leads doctor", goodbyes=Goodbyes())
 
 
 def _how_to_connect(broker: Broker, error: BusUnavailable) -> str:

@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from shared.bus.protocol import DeadLetter, Delivery, Message, QueueStats
+from shared.bus.rabbitmq.closing import Goodbyes
 from shared.bus.rabbitmq.connection import Link, check_url, explain, password_free
 from shared.bus.rabbitmq.consumer import Consumer, Source
 from shared.bus.rabbitmq.dead_letters import DeadLetters
@@ -41,9 +42,10 @@ class RabbitBus:
         self._url = url
         self._topology = topology
         self._client_name = client_name
-        self._errands = Link(url, topology, name=f"{client_name} looks")
-        self._events = Publisher(Link(url, topology, name=f"{client_name} publishes"))
-        self._copies = Publisher(Link(url, topology, name=f"{client_name} moves"))
+        self._goodbyes = Goodbyes()
+        self._errands = Link(url, topology, name=f"{client_name} looks", goodbyes=self._goodbyes)
+        self._events = Publisher(Link(url, topology, name=f"{client_name} publishes", goodbyes=self._goodbyes))
+        self._copies = Publisher(Link(url, topology, name=f"{client_name} moves", goodbyes=self._goodbyes))
         self._dead_letters = DeadLetters(self._errands, self._copies)
         self._consumers: set[Consumer] = set()
         self._refusals = Repeats()
@@ -80,7 +82,7 @@ class RabbitBus:
 
         Raises `ValueError` when `prefetch` is not within 1 and 65,535.
         """
-        source = Source(self._url, self._topology, self._client_name, queue, prefetch)
+        source = Source(self._url, self._topology, self._client_name, self._goodbyes, queue, prefetch)
         consumer = Consumer(source, self._copies)
         self._consumers.add(consumer)
         try:

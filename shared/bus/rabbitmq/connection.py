@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import aio_pika
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection, TimeoutType
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.connection import make_url
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     AuthenticationError,
@@ -19,6 +19,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from shared.bus.protocol import BusUnavailable
+from shared.bus.rabbitmq.closing import Connection, Goodbyes, leaving
 from shared.bus.rabbitmq.topology import declare
 from shared.topology import Topology
 
@@ -29,9 +30,6 @@ false alarms (https://www.rabbitmq.com/docs/heartbeats): one costs a new connect
 
 CONNECT_SECONDS = 10.0
 """For TCP, TLS, login and the declarations together."""
-
-CLOSE_SECONDS = 1.0
-"""A broker that does not answer our goodbye is left without it."""
 
 _NOT_ALLOWED = 530
 """The reply code for a virtual host that is not there or not for this user (AMQP 0-9-1, section 1.2)."""
@@ -44,8 +42,9 @@ class Link:
     channel in hand is either the one that was asked or closed, never quietly another one.
     """
 
-    def __init__(self, url: str, topology: Topology, *, name: str) -> None:
+    def __init__(self, url: str, topology: Topology, *, name: str, goodbyes: Goodbyes) -> None:
         self.url = url
+        self._goodbyes = goodbyes
         self._topology = topology
         self._name = name
         self._connection: AbstractConnection | None = None
@@ -56,15 +55,16 @@ class Link:
         async with self._opening:
             if self._connection is None or not self._connection.connected.is_set():
                 await self.forget()
-                self._connection = await connect(self.url, self._topology, name=self._name)
+                self._connection = await connect(self.url, self._topology, name=self._name, goodbyes=self._goodbyes)
             return self._connection
 
     async def declare(self) -> None:
         """Connect, and declare the topology also where a connection stood already. Raises `BusUnavailable`."""
         connection = await self.connection()
-        with clear_errors(self.url):
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await declare(connection, self._topology)
+        async with self._forgotten_if_cut_short():
+            with clear_errors(self.url):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await declare(connection, self._topology)
 
     async def channel(self, *, confirms: bool = False) -> AbstractChannel:
         """A new channel; with `confirms`, one on which an unroutable message raises."""
@@ -79,14 +79,18 @@ class Link:
 
         Raises `BusUnavailable`, also for what aio-pika raises inside; the connection is forgotten then.
         """
-        try:
+        async with self._forgotten_if_cut_short():
+            channel = await self.channel()
             with clear_errors(self.url):
-                channel = await self.channel()
-                try:
+                async with leaving(channel):
                     yield channel
-                finally:
-                    await channel.close()
-        except BusUnavailable:
+
+    @asynccontextmanager
+    async def _forgotten_if_cut_short(self) -> AsyncIterator[None]:
+        """What is left open on a connection goes with it."""
+        try:
+            yield
+        except (BusUnavailable, asyncio.CancelledError):
             await self.forget()
             raise
 
@@ -97,49 +101,32 @@ class Link:
             await close(connection)
 
 
-async def connect(url: str, topology: Topology, *, name: str) -> AbstractConnection:
+async def connect(url: str, topology: Topology, *, name: str, goodbyes: Goodbyes) -> AbstractConnection:
     """A plain connection called `name` in RabbitMQ's lists, with the topology declared. Raises `BusUnavailable`."""
     with clear_errors(url):
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await dial(url, name=name)
+            connection = await dial(url, name=name, goodbyes=goodbyes)
             try:
                 await declare(connection, topology)
             except BaseException:
                 await close(connection)
                 raise
+            goodbyes.may_be_said()
             return connection
 
 
-async def dial(url: str, *, name: str) -> AbstractConnection:
+async def dial(url: str, *, name: str, goodbyes: Goodbyes) -> AbstractConnection:
     """A plain connection called `name`, with nothing declared. Raises aio-pika's errors."""
-    return await aio_pika.connect(
-        url,
-        heartbeat=HEARTBEAT_SECONDS,
-        client_properties={"connection_name": name},
-        connection_class=_Connection,
-    )
-
-
-class _Connection(aio_pika.Connection):
-    """Closed when it could not be opened.
-
-    aio-pika leaves that to the collector, which may run on a thread without a loop: a warning in the log for every try.
-    """
-
-    async def connect(self, timeout: TimeoutType = None) -> None:  # noqa: ASYNC109 - aio-pika's own signature
-        try:
-            await super().connect(timeout)
-        except BaseException:
-            await close(self)
-            raise
+    connection = Connection(make_url(url, heartbeat=HEARTBEAT_SECONDS), name=name, goodbyes=goodbyes)
+    await connection.connect()
+    return connection
 
 
 async def close(connection: AbstractConnection) -> None:
     """Close within `CLOSE_SECONDS`; never raises for what the broker does or does not do."""
     try:
         with clear_errors(str(connection)):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await connection.close()
+            await connection.close()
     except BusUnavailable as error:
         structlog.get_logger(__name__).debug("bus close failed", reason=str(error))
 

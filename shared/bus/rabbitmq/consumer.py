@@ -11,7 +11,8 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from shared.bus.protocol import BusUnavailable, Delivery
-from shared.bus.rabbitmq.connection import CLOSE_SECONDS, CONNECT_SECONDS, clear_errors, close, connect
+from shared.bus.rabbitmq.closing import Goodbyes
+from shared.bus.rabbitmq.connection import CONNECT_SECONDS, clear_errors, close, connect
 from shared.bus.rabbitmq.delivery import Pause, RabbitDelivery
 from shared.bus.rabbitmq.publisher import Publisher
 from shared.repeats import Repeats
@@ -28,6 +29,7 @@ class Source:
     url: str
     topology: Topology
     client_name: str
+    goodbyes: Goodbyes
     queue: Queue
     prefetch: int
 
@@ -39,21 +41,22 @@ class Source:
 class Session:
     """One connection's worth of consuming. Its deliveries are of use while it lives, and of none after."""
 
-    def __init__(self, connection: AbstractConnection, prefetch: int) -> None:
+    def __init__(self, connection: AbstractConnection, source: Source) -> None:
         self.ended_by = "the connection was closed"
         self._connection = connection
+        self._goodbyes = source.goodbyes
         self._channel: AbstractChannel | None = None
         self._cancel: Callable[[], Awaitable[object]] | None = None
         self._ended = False
         # At most `prefetch` messages are unsettled; None says that the session has ended.
-        self._inbox: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue(prefetch + 1)
+        self._inbox: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue(source.prefetch + 1)
 
     @classmethod
     async def start(cls, source: Source) -> Self:
         """Connects and consumes. Raises `BusUnavailable`."""
         name = f"{source.client_name} consumes {source.queue.name}"
-        connection = await connect(source.url, source.topology, name=name)
-        session = cls(connection, source.prefetch)
+        connection = await connect(source.url, source.topology, name=name, goodbyes=source.goodbyes)
+        session = cls(connection, source)
         try:
             with clear_errors(source.url):
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -83,10 +86,11 @@ class Session:
         A consumer that is cancelled is gone at once; one whose connection ends is only when the broker notices.
         """
         self.end("the consumer stopped")
-        with suppress(BusUnavailable), clear_errors(""):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._leave()
-        await close(self._connection)
+        try:
+            with suppress(BusUnavailable), clear_errors(""):
+                await self._goodbyes.is_answered(asyncio.ensure_future(self._leave()))
+        finally:
+            await close(self._connection)
 
     async def _leave(self) -> None:
         if self._channel is None or self._channel.is_closed:

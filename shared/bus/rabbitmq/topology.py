@@ -5,7 +5,7 @@ The arguments mean the same on 3.10 and 4.x; defaults that changed between them 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aio_pika import DeliveryMode, ExchangeType, Message
@@ -15,6 +15,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from pamqp.common import FieldTable
 
 from shared.bus.protocol import BusUnavailable
+from shared.bus.rabbitmq.closing import leaving
 from shared.topology import DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Queue, RetryLevel, Topology
 
 _ELECTION_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -22,7 +23,7 @@ _ELECTION_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 async def declare(connection: AbstractConnection, topology: Topology) -> None:
-    """Exchange, queues, retry levels, dead letters and bindings; does nothing where all is there already.
+    """Exchange, queues, retry levels with their traces, dead letters and bindings; does nothing where all is there.
 
     What was in a queue that is missing is gone with it. Whoever declares it anew leaves a note of that before, for who
     published it (`EventBus.renewals`): it may be another room that finds out.
@@ -35,30 +36,52 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
         for queue in topology.queues:
             if not await _is_whole(connection, queue):
                 await _note_renewal(connection, queue)
-        async with connection.channel(publisher_confirms=False) as channel:
+        async with _channel(connection) as channel:
             await _declare(channel, topology)
     except ChannelAccessRefused as refused:
         await _find(connection, topology, refused)
         return
-    async with connection.channel(publisher_confirms=False) as channel:
+    async with _channel(connection) as channel:
         for queue in topology.queues:
             await _bind(channel, queue, topology.exchange)
 
 
 async def _is_whole(connection: AbstractConnection, queue: Queue) -> bool:
-    """Whether all that holds events is there. Notes alone hold none: that they are missing loses nothing."""
-    async with connection.channel(publisher_confirms=False) as channel:
-        try:
-            for name, _ in arguments_of(queue):
-                if name != queue.renewals:
-                    await channel.declare_queue(name, passive=True)
-        except ChannelNotFoundEntity:
+    """Whether all that holds events is there. Notes alone hold none: that they are missing loses nothing.
+
+    A retry level that leaves no trace was never there: the delays are a setting, and other ones have other names.
+    """
+    levels = [level.name for level in queue.retry_levels]
+    unseen = [queue.name, queue.dead_letters, *levels]
+    while missing := await _first_missing(connection, unseen):
+        if missing not in levels or await _is_lost(connection, missing):
             return False
+        unseen = unseen[unseen.index(missing) + 1 :]
     return True
 
 
+async def _first_missing(connection: AbstractConnection, names: Sequence[str]) -> str | None:
+    async with _channel(connection) as channel:
+        for name in names:
+            try:
+                await channel.declare_queue(name, passive=True)
+            except ChannelNotFoundEntity:
+                return name
+    return None
+
+
+async def _is_lost(connection: AbstractConnection, level: str) -> bool:
+    """Looks once more behind its trace: another room may have made both just now, first the queue."""
+    async with _channel(connection) as channel:
+        try:
+            await channel.declare_exchange(level, passive=True)
+        except ChannelNotFoundEntity:
+            return False
+    return await _first_missing(connection, [level]) is not None
+
+
 async def _note_renewal(connection: AbstractConnection, queue: Queue) -> None:
-    async with connection.channel(publisher_confirms=True) as channel:
+    async with _channel(connection, confirms=True) as channel:
         async with _same_arguments(f'queue "{queue.renewals}"', f"rabbitmqctl delete_queue {queue.renewals}"):
             await channel.declare_queue(queue.renewals, durable=True, arguments=kept_arguments())
         note = Message(b"", delivery_mode=DeliveryMode.PERSISTENT)
@@ -77,11 +100,22 @@ async def _declare(channel: AbstractChannel, topology: Topology) -> None:
         for name, arguments in arguments_of(queue):
             async with _same_arguments(f'queue "{name}"', f"rabbitmqctl delete_queue {name}"):
                 await channel.declare_queue(name, durable=True, arguments=arguments)
+        for level in queue.retry_levels:
+            await _leave_trace(channel, level)
+
+
+async def _leave_trace(channel: AbstractChannel, level: RetryLevel) -> None:
+    """An exchange of the level's name, which nothing goes through, stays when the queue is lost.
+
+    Made after the queue and before anything waits in it: so an exchange without its queue is a queue that was lost.
+    """
+    async with _same_arguments(f'exchange "{level.name}"', "in its management pages"):
+        await channel.declare_exchange(level.name, ExchangeType.FANOUT, durable=True, internal=True)
 
 
 async def _find(connection: AbstractConnection, topology: Topology, refused: ChannelAccessRefused) -> None:
     """Passive declarations need no permission (https://www.rabbitmq.com/docs/access-control#authorisation)."""
-    async with connection.channel(publisher_confirms=False) as channel:
+    async with _channel(connection) as channel:
         async with _there(f'exchange "{topology.exchange}"', refused):
             await channel.declare_exchange(topology.exchange, passive=True)
         for queue in topology.queues:
@@ -96,6 +130,12 @@ async def _bind(channel: AbstractChannel, queue: Queue, exchange: str) -> None:
     declared = await channel.get_queue(queue.name, ensure=False)
     for routing_key in queue.routing_keys:
         await declared.bind(exchange, routing_key)
+
+
+@asynccontextmanager
+async def _channel(connection: AbstractConnection, *, confirms: bool = False) -> AsyncIterator[AbstractChannel]:
+    async with leaving(await connection.channel(publisher_confirms=confirms)) as channel:
+        yield channel
 
 
 def arguments_of(queue: Queue) -> list[tuple[str, FieldTable]]:

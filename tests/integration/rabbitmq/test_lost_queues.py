@@ -8,24 +8,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.notifier.gauges import measure_queues
-from shared.bus import Message, PublishFailed
+from shared.bus import PublishFailed
 from shared.bus.rabbitmq import RabbitBus
 from shared.bus.rabbitmq.permissions import to_consume, to_publish
-from shared.ids import new_id
 from shared.topology import Queue, Topology
+from tests.harness.bus_steps import message
 from tests.harness.rabbitmq import RabbitNode
+from tests.harness.work_queue import TOPOLOGY, WORK
 
 pytestmark = pytest.mark.rabbitmq
 
-HAPPENED = "thing.happened"
-WORK = Queue("work", (HAPPENED,), (0.2,))
-TOPOLOGY = Topology(queues=(WORK,))
 SOON_SECONDS = 15.0
-
-
-@pytest.fixture
-def vhost(rabbit_url: str) -> str:
-    return rabbit_url.rsplit("/", 1)[1]
 
 
 @pytest.fixture
@@ -46,10 +39,6 @@ async def api(rabbit_node: RabbitNode, vhost: str, notifier: RabbitBus) -> Async
         yield bus
 
 
-def message() -> Message:
-    return Message(new_id(), HAPPENED, b"{}")
-
-
 async def is_renewed(bus: RabbitBus) -> bool:
     async with bus.renewals(WORK) as renewed:
         return renewed
@@ -64,6 +53,33 @@ async def test_the_api_learns_what_the_notifier_declared_anew(
     await measure_queues(notifier, TOPOLOGY)
     assert await is_renewed(api)
     assert not await is_renewed(api)
+
+
+async def test_a_retry_level_that_came_later_is_missed_when_it_is_lost(
+    rabbit_node: RabbitNode, vhost: str, api: RabbitBus, notifier: RabbitBus
+) -> None:
+    """The notifier starts with one delay more, then its queue is deleted."""
+    queue = Queue(WORK.name, WORK.routing_keys, (0.2, 0.3))
+    more = Topology(queues=(queue,))
+    url = rabbit_node.add_user("consumer", vhost, **dataclasses.asdict(to_consume(more)))
+    async with RabbitBus(url, more, client_name="notifier") as later:
+        assert not await is_renewed(api)
+        rabbit_node.delete_queue(vhost, queue.retry_levels[-1].name)
+        await measure_queues(later, more)
+        assert await is_renewed(api)
+
+
+async def test_levels_that_an_older_leads_made_are_missed_once_this_one_has_seen_them(
+    rabbit_node: RabbitNode, vhost: str, api: RabbitBus, notifier: RabbitBus
+) -> None:
+    """It left no trace of them."""
+    level = WORK.retry_levels[0].name
+    rabbit_node.delete_exchange(vhost, level)
+    await notifier.open()
+    assert not await is_renewed(api)
+    rabbit_node.delete_queue(vhost, level)
+    await notifier.open()
+    assert await is_renewed(api)
 
 
 async def test_a_consumer_that_lost_its_queue_has_the_api_told(
