@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from services.notifier.tables import SETTLED, Email, EmailKind, EmailState
 from shared.database import as_utc, table_of
+from shared.dialect import take_turns
 
 CAP_WINDOW = timedelta(days=1)
 
@@ -71,6 +72,7 @@ def plan(session: Session, wanted: Sequence[Sequence[Email]], *, prospect_mails_
     A prospect's e-mail beyond its mailbox's share of the day is dropped. It is counted here, where events take turns:
     a look before would let everything pass that comes at once.
     """
+    take_turns(session, ["planning e-mails"])
     known = _known(session, [emails[0].event_id for emails in wanted])
     new = [email for emails in wanted if emails[0].event_id not in known for email in emails]
     if new:
@@ -80,9 +82,16 @@ def plan(session: Session, wanted: Sequence[Sequence[Email]], *, prospect_mails_
 
 
 def move(session: Session, moves: Sequence[Move]) -> list[bool]:
-    """Take each step; False where somebody else was there first."""
+    """Take each step; False where somebody else was there first.
+
+    In the order of their ids, so that two notifiers with the same e-mails never wait for each other.
+    """
     connection = session.connection()
-    return [connection.execute(_STEP, _values(one)).rowcount == 1 for one in moves]
+    taken = {
+        number: connection.execute(_STEP, _values(one)).rowcount == 1
+        for number, one in sorted(enumerate(moves), key=lambda numbered: numbered[1].email_id)
+    }
+    return [taken[number] for number in range(len(moves))]
 
 
 def settled_events(session: Session, event_ids: Sequence[str]) -> set[str]:

@@ -130,7 +130,7 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
             stack.push_async_callback(leads_db.close)
             await leads_db.migrate(MIGRATIONS)
         with _named("LEADS_NOTIFIER_DATABASE_URL"):
-            notifier_db = Database(notifier.resolved_database_url)
+            notifier_db = Database(notifier.resolved_database_url, setting="LEADS_NOTIFIER_DATABASE_URL")
             stack.push_async_callback(notifier_db.close)
         with _named("LEADS_BROKER_URL"):
             bus = await stack.enter_async_context(bus_for(api.resolved_broker_url, topology, client_name="audit"))
