@@ -5,8 +5,10 @@ Knows how to start, crash, pause and end one server, and how to make databases i
 """
 
 import asyncio
+import itertools
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -23,6 +25,7 @@ import asyncpg
 import psutil
 
 from shared.ids import new_id
+from shared.postgresql import SCHEMAS
 from tests.harness.deployment import free_ports
 
 MISSING = "PostgreSQL is not installed here: install the package postgresql (`apt-get install postgresql`)."
@@ -200,13 +203,19 @@ class PostgresServer:
 
 
 def query(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement, by a connection of its own, from wherever it is called. Raises asyncpg's errors."""
+    """The rows of a statement, by a connection of its own, from wherever it is called. Raises asyncpg's errors.
+
+    Its values stand for `?`. The tables of both rooms are found without their schemas.
+    """
+    numbers = itertools.count(1)
+    statement = re.sub(r"\?", lambda _: f"${next(numbers)}", statement) if values else statement
     with ThreadPoolExecutor(1) as thread:  # a loop may be running in ours
         return thread.submit(asyncio.run, _query(url, statement, values)).result()
 
 
 async def _query(url: str, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    connection = await asyncpg.connect(url.replace("+asyncpg", "", 1), timeout=5)
+    found_in = {"search_path": ",".join([*SCHEMAS.values(), "public"])}
+    connection = await asyncpg.connect(url.replace("+asyncpg", "", 1), timeout=5, server_settings=found_in)
     try:
         return [tuple(row) for row in await connection.fetch(statement, *values)]
     finally:
