@@ -42,14 +42,16 @@ class Database:
     def __init__(self, url: str, *, setting: str = "LEADS_DATABASE_URL") -> None:
         """`setting` is where the URL comes from. Raises `SettingsError` for one that names no database of ours."""
         engines = open_engines(url, setting)
-        self._name = f"{setting}: {engines.where}"
+        self.name = f"{setting}: {engines.where}"
+        """The setting and where it leads, for messages."""
         self._writer, self._readers = engines.writers, engines.readers
 
     async def write(self, work: Callable[[Session], Result]) -> Result:
         """Run `work` in one transaction: durable when this returns, or it has not happened at all.
 
-        A caller that is cancelled does not know which. Raises what `work` raises, and `Problem(UNAVAILABLE)` when the
-        database is locked, full or away.
+        Raises what `work` raises, and `Problem(UNAVAILABLE)` when the database is locked, full or away. Who is
+        cancelled, or told so because a server went away at the commit, does not know which of the two it is: only a
+        look tells, and only `dialect.wait_for_writers` makes that final.
         """
         with unavailable_when_broken():
             return await self._writer.run(partial(_in_transaction, work))
@@ -68,8 +70,8 @@ class Database:
 
         Raises `DatabaseUnfit` and `DatabaseBroken` of `schema.py`.
         """
-        with told_in_words(self._name):
-            await self._writer.run(partial(bring_up_to_date, versions, where=self._name), at_leisure=True)
+        with told_in_words(self.name):
+            await self._writer.run(partial(bring_up_to_date, versions, where=self.name), at_leisure=True)
 
     async def close(self) -> None:
         """Finish what runs and let go of the database."""

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 SCHEMAS: Mapping[str, str] = {"LEADS_DATABASE_URL": "api", "LEADS_NOTIFIER_DATABASE_URL": "notifier"}
 """Each room's tables have a schema of their own, so that both may share one database."""
 
+SCHEMES = ("postgresql", "postgres")
+"""What its URLs begin with, whichever driver they name."""
+
 TELLING = {
     "08": "broke the connection: see its log; work then goes on by itself",
     "25006": "may only be read: is it a standby, or was default_transaction_read_only set? Name the primary",

@@ -18,7 +18,7 @@ from shared.dialect import begin_migration
 from shared.settings import EX_TEMPFAIL, CannotStart
 from shared.troubles import trouble_of
 
-_VERSION_TABLE = "alembic_version"
+VERSION_TABLE = "alembic_version"
 
 log = structlog.get_logger()
 
@@ -114,9 +114,9 @@ def _known(versions: Path) -> frozenset[str]:
 
 def _current_version(connection: Connection) -> str | None:
     """What Alembic noted, looked up without it."""
-    if not inspect(connection).has_table(_VERSION_TABLE):
+    if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.exec_driver_sql(f"SELECT version_num FROM {_VERSION_TABLE}").scalar()  # noqa: S608 - a constant
+    return connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()  # noqa: S608 - a constant
 
 
 def _upgrade(connection: Connection, versions: Path) -> None:

@@ -106,7 +106,7 @@ async def move_lead(database: Database, lead_id: str, wanted: LeadState, if_matc
 
 async def is_kept(database: Database, blob_id: str) -> bool:
     """Whether a lead refers to that blob, for good. Raises `Problem` 503 when the database does not say."""
-    return await database.read(partial(store.is_path_known, path=blob_id))
+    return bool(await database.read(partial(store.known_paths_for_good, paths=[blob_id])))
 
 
 def etag(lead: Lead) -> str:

@@ -140,10 +140,10 @@ def known_paths(session: Session, paths: Sequence[str]) -> set[str]:
     return set(found.scalars())
 
 
-def is_path_known(session: Session, path: str) -> bool:
-    """Whether a lead refers to `path`, or would in a moment: whoever is committing one is waited for."""
+def known_paths_for_good(session: Session, paths: Sequence[str]) -> set[str]:
+    """The same, for who removes the others: whoever is just committing a lead is waited for."""
     wait_for_writers(session, _LEADS)
-    return bool(known_paths(session, [path]))
+    return known_paths(session, paths)
 
 
 def count_leads(session: Session) -> int:

@@ -26,6 +26,7 @@ from shared.problems import Problem
 from shared.settings import CannotStart
 from shared.sqlite import file_of
 from shared.topology import NOTIFIER_QUEUE, Queue, leads_topology
+from shared.troubles import trouble_of
 
 Result = TypeVar("Result")
 
@@ -150,8 +151,10 @@ def _named(setting: str) -> Iterator[None]:
     try:
         yield
     except Problem as problem:  # the words are for callers of the api: what the database said stands behind it
-        cause = problem.__cause__
-        raise CannotAudit(f"{setting}: {getattr(cause, 'orig', None) or cause or problem.detail}") from problem
+        cause = problem.__cause__ or problem
+        trouble = trouble_of(cause)
+        said = trouble.words if trouble else getattr(cause, "orig", None) or cause
+        raise CannotAudit(f"{setting}: {said}") from problem
     except (SQLAlchemyError, OSError, BusUnavailable, CannotStart, ValueError) as error:
         said = str(error).splitlines()[0]
         raise CannotAudit(said if setting in said else f"{setting}: {said}") from error
