@@ -23,6 +23,7 @@ test-long: .venv/.dev test-tools ## Run the tests that take their time: some twe
 .PHONY: test-tools
 test-tools: .venv/.dev
 	@scripts/rabbitmq
+	@scripts/postgresql
 	@scripts/prometheus
 	@scripts/contract-tools
 	@scripts/chaos-tools
@@ -42,6 +43,7 @@ compose-test: .venv/.dev ## Prove docker-compose.yml on this machine's Docker en
 
 chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the long form, hours
 	@scripts/rabbitmq
+	@scripts/postgresql
 	@scripts/chaos-tools
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
 

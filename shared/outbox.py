@@ -30,12 +30,16 @@ from shared.events import MEDIA_TYPE, Event
 EVENTS_KEPT = timedelta(days=30)
 """After it was published: as long as consumers remember an event's id."""
 
+_IS_UNPUBLISHED = text("published_at IS NULL")
+
 
 class OutboxEvent(SQLModel, table=True):
     """One event. `published_at` is empty until the bus has confirmed it; the row stays for a while for the audit."""
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_unpublished", "id", sqlite_where=text("published_at IS NULL")),)
+    __table_args__ = (
+        Index("ix_outbox_unpublished", "id", sqlite_where=_IS_UNPUBLISHED, postgresql_where=_IS_UNPUBLISHED),
+    )
 
     id: str = Field(primary_key=True)
     type: str

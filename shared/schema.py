@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
+from shared.dialect import begin_migration
 from shared.settings import EX_TEMPFAIL, CannotStart
-from shared.sqlite import LASTING, TELLING, primary_code, telling
+from shared.troubles import trouble_of
 
-_VERSION_TABLE = "alembic_version"
+VERSION_TABLE = "alembic_version"
 
 log = structlog.get_logger()
 
@@ -68,13 +69,14 @@ def too_new(version: str | None, versions: Path) -> str:
     )
 
 
-def bring_up_to_date(versions: Path, engine: Engine, where: str) -> None:
-    """Bring the schema to the newest version, in one transaction. `where` names the database's setting and its file.
+def bring_up_to_date(versions: Path, connection: Connection, where: str) -> None:
+    """Bring the schema to the newest version, in one transaction. `where` names the database's setting and itself.
 
-    Raises `SchemaTooNew`, `DatabaseUnfit` and `DatabaseBroken`, each one line for whoever can act, and SQLAlchemy's
-    errors for a migration that is wrong.
+    Several that start at once take turns. Raises `SchemaTooNew` and `DatabaseUnfit`, each one line for whoever can
+    act, and SQLAlchemy's errors.
     """
-    with _told_in_words(where), engine.begin() as connection:
+    with connection.begin():
+        begin_migration(connection)
         version = _current_version(connection)
         state = compare(version, versions)
         if state is SchemaState.UNKNOWN:
@@ -90,27 +92,31 @@ def bring_up_to_date(versions: Path, engine: Engine, where: str) -> None:
             log.info("database brought up to date", was=version, now=newest_version(versions))
 
 
+@contextmanager
+def told_in_words(where: str) -> Iterator[None]:
+    """An error that people can do something about becomes `DatabaseUnfit` or `DatabaseBroken`, a line that says what.
+
+    Others are a migration that is wrong, and stay as they are.
+    """
+    try:
+        yield
+    except (DBAPIError, OSError) as error:
+        trouble = trouble_of(error)
+        if trouble is None:
+            raise
+        kind = DatabaseUnfit if trouble.is_lasting else DatabaseBroken
+        raise kind(f"{where} {trouble.words}.") from error
+
+
 def _known(versions: Path) -> frozenset[str]:
     return frozenset(path.stem for path in versions.glob("*.py"))
 
 
 def _current_version(connection: Connection) -> str | None:
     """What Alembic noted, looked up without it."""
-    if not inspect(connection).has_table(_VERSION_TABLE):
+    if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.exec_driver_sql(f"SELECT version_num FROM {_VERSION_TABLE}").scalar()  # noqa: S608 - a constant
-
-
-@contextmanager
-def _told_in_words(where: str) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        code = primary_code(error.orig)
-        if code not in TELLING:
-            raise
-        kind = DatabaseUnfit if code in LASTING else DatabaseBroken
-        raise kind(f"{where} {telling(error.orig)}.") from error
+    return connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()  # noqa: S608 - a constant
 
 
 def _upgrade(connection: Connection, versions: Path) -> None:

@@ -2,11 +2,14 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from shared.ids import new_id
+from tests.harness import postgresql
 from tests.harness.missing import cannot_run
+from tests.harness.postgresql import PostgresServer, find_postgresql
 from tests.harness.rabbitmq import MISSING, RabbitNode, find_rabbitmq
 
 
@@ -26,6 +29,36 @@ def rabbit_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode
         yield node
     finally:
         node.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A private PostgreSQL server for the whole run. Without the package: a failure in CI, a skip elsewhere."""
+    if find_postgresql() is None:
+        cannot_run(postgresql.MISSING)
+    server = PostgresServer()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a database of the test's own. A server that an earlier test left dead is started again."""
+    postgres.start()
+    database = postgres.add_database()
+    yield postgres.url(database)
+    if postgres.running:
+        postgres.drop_database(database)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgresql, pytest.mark.long])])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database of each kind: what a room keeps in it is to be the same."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'a.db'}"
+    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

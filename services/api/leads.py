@@ -107,8 +107,8 @@ async def move_lead(database: Database, lead_id: str, wanted: LeadState, if_matc
 
 
 async def is_kept(database: Database, blob_id: str) -> bool:
-    """Whether a lead refers to that blob. Raises `Problem` 503 when the database does not answer."""
-    return bool(await database.read(partial(store.known_paths, paths=[blob_id])))
+    """Whether a lead refers to that blob, for good. Raises `Problem` 503 when the database does not say."""
+    return bool(await database.read(partial(store.known_paths_for_good, paths=[blob_id])))
 
 
 def etag(lead: Lead) -> str:

@@ -15,7 +15,7 @@ from sqlmodel import col
 from services.api.fields import email_key
 from services.api.states import LeadState
 from services.api.tables import Lead
-from shared.database import table_of
+from shared.database import as_utc, table_of
 from shared.problems import FieldError, Problem, invalid_fields
 
 PAGE_MAX = 200
@@ -123,7 +123,7 @@ def _sort(sort: str) -> tuple[str, bool]:
 
 
 def _encode(sort: str, value: str | datetime, lead_id: str) -> str:
-    plain = value.isoformat() if isinstance(value, datetime) else value
+    plain = as_utc(value).isoformat() if isinstance(value, datetime) else value
     place = _Place(sort=sort, value=plain, lead_id=lead_id)
     return base64.urlsafe_b64encode(place.model_dump_json().encode()).decode().rstrip("=")
 
@@ -131,7 +131,7 @@ def _encode(sort: str, value: str | datetime, lead_id: str) -> str:
 def _decode(cursor: str, sort: str) -> tuple[str | datetime, str]:
     try:
         place = _Place.model_validate_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        value = datetime.fromisoformat(place.value) if sort.endswith("created_at") else place.value
+        value = as_utc(datetime.fromisoformat(place.value)) if sort.endswith("created_at") else place.value
     except ValueError:
         raise _foreign_cursor() from None
     if place.sort != sort:

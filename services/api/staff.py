@@ -19,6 +19,7 @@ from sqlmodel import col
 
 from services.api.tables import Role, User
 from shared.database import Database
+from shared.dialect import take_turns
 from shared.problems import Problem, ProblemType
 from shared.tokens import TokenRefused, Tokens
 
@@ -27,6 +28,8 @@ PASSWORD_MIN_LENGTH = 12
 
 PASSWORD_MAX_BYTES = 1024
 HASHING_THREADS = 2
+
+_ADDING = "adding a user"
 
 
 class UserError(Exception):
@@ -160,12 +163,14 @@ async def set_password(database: Database, email: str, password: str) -> None:
 
 
 def _insert(session: Session, user: User) -> None:
+    take_turns(session, [_ADDING])
     if get_user(session, user.email) is not None:
         raise UserError(f"There is already a user {user.email}.")
     session.add(user)
 
 
 def _insert_first(session: Session, user: User) -> bool:
+    take_turns(session, [_ADDING])
     if list_users(session):
         return False
     session.add(user)

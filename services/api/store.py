@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Row, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -13,13 +12,13 @@ from services.api.states import LeadState, origins
 from services.api.tables import AuditRun, IdempotencyKey, Lead
 from shared import outbox
 from shared.database import as_utc, table_of
+from shared.dialect import insert_new, take_turns, wait_for_writers
 from shared.events import Event
 
 _LEADS = table_of(Lead)
 _FACTS = select(
     _LEADS.c.id, _LEADS.c.resume_path, _LEADS.c.resume_size_bytes, _LEADS.c.resume_sha256, _LEADS.c.created_at
 )
-_INSERT_LEAD = insert(_LEADS).on_conflict_do_nothing().returning(_LEADS.c.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +98,7 @@ def insert_leads(session: Session, submissions: Sequence[Submission]) -> list[Ou
 
     The idempotency key is looked at before the address: a repeated request is no duplicate.
     """
-    answered = _answers(session, [new.idempotency_key for new in submissions if new.idempotency_key])
+    answered = _answers(session, sorted({new.idempotency_key for new in submissions if new.idempotency_key}))
     fresh = [new for new in submissions if new.idempotency_key not in answered]
     kept = _insert_new(session, [new.lead for new in fresh])
     outcomes: list[Outcome] = []
@@ -139,6 +138,12 @@ def known_paths(session: Session, paths: Sequence[str]) -> set[str]:
     """Those of `paths` that a lead refers to."""
     found = session.execute(select(col(Lead.resume_path)).where(col(Lead.resume_path).in_(paths)))
     return set(found.scalars())
+
+
+def known_paths_for_good(session: Session, paths: Sequence[str]) -> set[str]:
+    """The same, for who removes the others: whoever is just committing a lead is waited for."""
+    wait_for_writers(session, _LEADS)
+    return known_paths(session, paths)
 
 
 def count_leads(session: Session) -> int:
@@ -183,8 +188,10 @@ def _facts(row: Row[str, str, int, str, datetime]) -> LeadFacts:
 
 
 def _answers(session: Session, keys: Sequence[str]) -> dict[str | None, IdempotencyKey]:
+    """What was answered to these keys. Whoever comes with one of them at the same time waits until this is decided."""
     if not keys:
         return {}
+    take_turns(session, [f"idempotency key {key}" for key in keys])
     found = session.execute(select(IdempotencyKey).where(col(IdempotencyKey.key).in_(keys)))
     return {answer.key: answer for answer in found.scalars()}
 
@@ -204,11 +211,19 @@ def _keep_with(session: Session, kept: Sequence[Submission]) -> None:
 
 
 def _insert_new(session: Session, leads: Sequence[NewLead]) -> set[str]:
-    """Insert the leads whose address is new; gives back their ids. The unique index is the judge: no race."""
+    """Insert the leads whose address is new; gives back their ids. The unique index is the judge: no race.
+
+    They are sorted, so that two transactions with the same addresses never wait for each other.
+    """
     if not leads:
         return set()
-    inserted = session.connection().execute(_INSERT_LEAD, [vars(lead) for lead in leads])
+    insert = insert_new(session, _LEADS).returning(_LEADS.c.id)
+    inserted = session.connection().execute(insert, [vars(lead) for lead in sorted(leads, key=_address)])
     return set(inserted.scalars())
+
+
+def _address(lead: NewLead) -> str:
+    return lead.email_key
 
 
 def _key_of(new: Submission) -> IdempotencyKey:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
+from sqlalchemy.orm import Session
 
 from services.api import store
 from services.api.orphans import why_leads_are_missing
@@ -117,7 +118,7 @@ class Sweep:
     async def _remove_watched(self) -> int:
         until = self._clock() - self._watched_seconds
         due = [blob_id for blob_id, since in self._watched.items() if since <= until]
-        orphans = await self._without_lead(due)
+        orphans = await self._without_lead(due, find=store.known_paths_for_good) if due else []
         for blob_id in set(due).difference(orphans):
             del self._watched[blob_id]
         for blob_id in orphans:
@@ -127,6 +128,8 @@ class Sweep:
             BLOBS_SWEPT.inc()
         return len(orphans)
 
-    async def _without_lead(self, blob_ids: Sequence[str]) -> list[str]:
-        known = await self._database.read(partial(store.known_paths, paths=blob_ids))
+    async def _without_lead(
+        self, blob_ids: Sequence[str], find: Callable[[Session, Sequence[str]], set[str]] = store.known_paths
+    ) -> list[str]:
+        known = await self._database.read(lambda session: find(session, blob_ids))
         return [blob_id for blob_id in blob_ids if blob_id not in known]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Row, bindparam, func, insert, literal, select, update
@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from services.notifier.tables import SETTLED, Email, EmailKind, EmailState
 from shared.database import as_utc, table_of
+from shared.dialect import take_turns
 
 CAP_WINDOW = timedelta(days=1)
 
@@ -18,17 +19,17 @@ _EMAILS = table_of(Email)
 _FACTS = select(
     _EMAILS.c.id, _EMAILS.c.lead_id, _EMAILS.c.event_id, _EMAILS.c.kind, _EMAILS.c.state, _EMAILS.c.updated_at
 )
-_STEPPED = ("state", "attempts", "cuts", "reason", "provider_message_id", "updated_at")
 _STEP = (
     update(_EMAILS)
     .where(
-        _EMAILS.c.id == bindparam("moved_id"),
+        _EMAILS.c.id.in_(bindparam("moved_ids", expanding=True)),
         _EMAILS.c.state == bindparam("seen_state"),
         _EMAILS.c.attempts == bindparam("seen_attempts"),
     )
     .values(
         {name: bindparam(name) for name in ("state", "attempts", "cuts", "reason", "provider_message_id", "updated_at")}
     )
+    .returning(_EMAILS.c.id)
 )
 
 
@@ -71,6 +72,7 @@ def plan(session: Session, wanted: Sequence[Sequence[Email]], *, prospect_mails_
     A prospect's e-mail beyond its mailbox's share of the day is dropped. It is counted here, where events take turns:
     a look before would let everything pass that comes at once.
     """
+    take_turns(session, ["planning e-mails"])
     known = _known(session, [emails[0].event_id for emails in wanted])
     new = [email for emails in wanted if emails[0].event_id not in known for email in emails]
     if new:
@@ -80,9 +82,17 @@ def plan(session: Session, wanted: Sequence[Sequence[Email]], *, prospect_mails_
 
 
 def move(session: Session, moves: Sequence[Move]) -> list[bool]:
-    """Take each step; False where somebody else was there first."""
+    """Take each step; False where somebody else was there first. Those that are alike are one statement."""
+    alike: dict[Move, list[str]] = {}
+    for one in moves:
+        alike.setdefault(replace(one, email_id=""), []).append(one.email_id)
     connection = session.connection()
-    return [connection.execute(_STEP, _values(one)).rowcount == 1 for one in moves]
+    taken = {
+        (step, email_id)
+        for step, email_ids in alike.items()
+        for email_id in connection.execute(_STEP, _values(step, sorted(email_ids))).scalars()
+    }
+    return [_take(taken, (replace(one, email_id=""), one.email_id)) for one in moves]
 
 
 def settled_events(session: Session, event_ids: Sequence[str]) -> set[str]:
@@ -171,9 +181,16 @@ def _meant_today(session: Session, mailboxes: Collection[str]) -> Counter[str]:
     return Counter(dict(session.execute(counted).all()))
 
 
-def _values(one: Move) -> dict[str, object]:
+def _take(taken: set[tuple[Move, str]], step: tuple[Move, str]) -> bool:
+    """Whether the step was taken. Asked for twice at once, it is so for the first."""
+    was_taken = step in taken
+    taken.discard(step)
+    return was_taken
+
+
+def _values(one: Move, email_ids: Sequence[str]) -> dict[str, object]:
     return {
-        "moved_id": one.email_id,
+        "moved_ids": email_ids,
         "seen_state": one.seen_state,
         "seen_attempts": one.attempts,
         "state": one.state,

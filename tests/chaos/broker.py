@@ -114,16 +114,16 @@ class Broker:
         return self._count("published_at IS NULL")
 
     def _count(self, which: str) -> int:
-        return int(rows(self.rig.deployment.data / "leads.db", f"SELECT count(*) FROM outbox WHERE {which}")[0][0])
+        return int(rows(self.rig.deployment.leads_db, f"SELECT count(*) FROM outbox WHERE {which}")[0][0])
 
     def newest_lead(self) -> str:
         """Its id; those of later leads sort behind it."""
-        return str(rows(self.rig.deployment.data / "leads.db", "SELECT max(id) FROM leads")[0][0])
+        return str(rows(self.rig.deployment.leads_db, "SELECT max(id) FROM leads")[0][0])
 
     def is_sent_after(self, lead_id: str) -> bool:
         """Whether SendGrid has taken an e-mail of a later lead."""
         query = "SELECT 1 FROM emails WHERE lower(state) = 'sent' AND lead_id > ? LIMIT 1"
-        return bool(rows(self.rig.deployment.data / "notifier.db", query, lead_id))
+        return bool(rows(self.rig.deployment.notifier_db, query, lead_id))
 
     def warnings(self, room: str) -> int:
         """How often the room has told that the bus is unavailable."""

@@ -49,7 +49,7 @@ def facts_now(house: House, ledger: Sequence[Attempt], *, waiting: int, dead: in
 
 def _moving(deployment: Deployment, stats: QueueStats) -> bool:
     """Whether there is still something to be done, as far as counting tells. What failed waits for people only."""
-    api, notifier = deployment.data / "leads.db", deployment.data / "notifier.db"
+    api, notifier = deployment.leads_db, deployment.notifier_db
     events, published = rows(api, "SELECT count(*), count(published_at) FROM outbox")[0]
     is_settled = "lower(state) IN ('sent', 'failed')"
     emails, settled = rows(notifier, f"SELECT count(*), count(*) FILTER (WHERE {is_settled}) FROM emails")[0]
@@ -74,9 +74,9 @@ def _waiting(stats: QueueStats) -> int:
 
 
 def _rows(deployment: Deployment) -> Facts:
-    emails = rows(deployment.data / "notifier.db", "SELECT id, lead_id, kind, state, attempts FROM emails")
-    events = rows(deployment.data / "leads.db", "SELECT id, subject, published_at FROM outbox")
-    leads = rows(deployment.data / "leads.db", "SELECT id, email, resume_path, resume_sha256 FROM leads")
+    emails = rows(deployment.notifier_db, "SELECT id, lead_id, kind, state, attempts FROM emails")
+    events = rows(deployment.leads_db, "SELECT id, subject, published_at FROM outbox")
+    leads = rows(deployment.leads_db, "SELECT id, email, resume_path, resume_sha256 FROM leads")
     return Facts(
         attempts=(),
         leads=tuple(LeadRow(*row) for row in leads),

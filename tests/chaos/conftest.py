@@ -6,7 +6,16 @@ import pytest_asyncio
 from tests.chaos.broker import Broker
 from tests.chaos.rig import SETTINGS, Rig
 from tests.chaos.verdicts import Verdicts
-from tests.harness.sizes import AT_SCALE, EMBEDDED, EMBEDDED_SENDGRID, at_scale, embedded, with_sendgrid
+from tests.harness.sizes import (
+    AT_SCALE,
+    EMBEDDED,
+    EMBEDDED_SENDGRID,
+    ON_POSTGRESQL,
+    at_scale,
+    embedded,
+    on_postgresql,
+    with_sendgrid,
+)
 
 VERDICTS = pytest.StashKey[Verdicts]()
 
@@ -30,17 +39,21 @@ def verdicts(request: pytest.FixtureRequest) -> Verdicts:
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=[EMBEDDED, pytest.param(AT_SCALE, marks=[pytest.mark.rabbitmq, pytest.mark.long])],
+    params=[
+        EMBEDDED,
+        pytest.param(AT_SCALE, marks=[pytest.mark.rabbitmq, pytest.mark.long]),
+        pytest.param(ON_POSTGRESQL, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.long]),
+    ],
 )
 async def rig(request, tmp_path_factory, verdicts):
-    """A deployment of either size for all scenarios of a file."""
+    """A deployment of each size for all scenarios of a file."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == EMBEDDED:
         async with embedded(folder, SETTINGS) as house:
             yield Rig(house, EMBEDDED, verdicts)
     else:
-        async with at_scale(folder, request.getfixturevalue("rabbit_node"), SETTINGS) as house:
-            yield Rig(house, AT_SCALE, verdicts)
+        async with _with_rabbitmq(request, folder) as house:
+            yield Rig(house, request.param, verdicts)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -51,14 +64,28 @@ async def broker(tmp_path_factory, rabbit_node, verdicts):
 
 
 @pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[EMBEDDED_SENDGRID, pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq)]
+    scope="module",
+    loop_scope="module",
+    params=[
+        EMBEDDED_SENDGRID,
+        pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq),
+        pytest.param(ON_POSTGRESQL, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.long]),
+    ],
 )
 async def rig_with_sendgrid(request, tmp_path_factory, verdicts):
     """Either bus, and mail through SendGrid: the mailbox refuses nothing, and a second copy is the same file there."""
     folder = tmp_path_factory.mktemp(request.param)
-    if request.param == AT_SCALE:
-        async with at_scale(folder, request.getfixturevalue("rabbit_node"), SETTINGS) as house:
-            yield Rig(house, AT_SCALE, verdicts)
-    else:
+    if request.param == EMBEDDED_SENDGRID:
         async with with_sendgrid(folder, SETTINGS) as house:
             yield Rig(house, EMBEDDED_SENDGRID, verdicts)
+    else:
+        async with _with_rabbitmq(request, folder) as house:
+            yield Rig(house, request.param, verdicts)
+
+
+def _with_rabbitmq(request, folder):
+    """The deployment of a size that has RabbitMQ."""
+    node = request.getfixturevalue("rabbit_node")
+    if request.param == AT_SCALE:
+        return at_scale(folder, node, SETTINGS)
+    return on_postgresql(folder, request.getfixturevalue("postgres"), node, SETTINGS)

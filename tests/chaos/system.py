@@ -114,11 +114,11 @@ class System:
     def rows(self) -> list[Row]:
         """The leads, behind the api's back."""
         columns = "id, last_name, email, resume_sha256, state, version, resume_path"
-        return [Row(*row) for row in rows(self.deployment.data / "leads.db", f"SELECT {columns} FROM leads")]
+        return [Row(*row) for row in rows(self.deployment.leads_db, f"SELECT {columns} FROM leads")]
 
     def emails(self) -> dict[str, tuple[str, int]]:
         """State and attempts of each e-mail by id, behind the notifier's back."""
-        found = rows(self.deployment.data / "notifier.db", "SELECT id, lower(state), attempts FROM emails")
+        found = rows(self.deployment.notifier_db, "SELECT id, lower(state), attempts FROM emails")
         return {email_id: (state, attempts) for email_id, state, attempts in found}
 
     def blob(self, row: Row) -> Path:

@@ -101,13 +101,13 @@ async def fill(deployment: Deployment, events: list[Event]) -> None:
 
 
 def count(deployment: Deployment, which: str) -> int:
-    return int(rows(deployment.data / "leads.db", f"SELECT count(*) FROM outbox WHERE {which}")[0][0])
+    return int(rows(deployment.leads_db, f"SELECT count(*) FROM outbox WHERE {which}")[0][0])
 
 
 def seconds_of_publishing(deployment: Deployment) -> float:
     """From the first mark to the last."""
     query = "SELECT min(published_at), max(published_at) FROM outbox"
-    first, last = (datetime.fromisoformat(moment) for moment in rows(deployment.data / "leads.db", query)[0])
+    first, last = (datetime.fromisoformat(moment) for moment in rows(deployment.leads_db, query)[0])
     return (last - first).total_seconds()
 
 

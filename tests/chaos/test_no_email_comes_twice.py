@@ -4,7 +4,6 @@ Outside of this window: two relays on one outbox, the whole outbox sent again th
 """
 
 import asyncio
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from services.notifier.delivery import REPEATED
 from tests.chaos.rig import IN_HAND, IS_LONG, Rig
 from tests.chaos.storm import Storm
 from tests.harness.deployment import ROOT, Deployment, free_ports
-from tests.harness.kept import rows
+from tests.harness.kept import change, rows
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long, pytest.mark.timeout(0 if IS_LONG else 120)]
 
@@ -126,7 +125,7 @@ class Witness:
     def _look(self, custom_args: Mapping[str, str]) -> None:
         email_id = custom_args["email_id"]
         if self._sendgrid.accepted_by_email_id[email_id]:
-            database = self._rig.deployment.data / "notifier.db"
+            database = self._rig.deployment.notifier_db
             self.seen += rows(database, "SELECT lower(state), attempts, reason FROM emails WHERE id = ?", email_id)
 
     def tell(self, promise: str, at_most: int) -> None:
@@ -139,7 +138,4 @@ class Witness:
 
 def replay_outbox(deployment: Deployment) -> None:
     """As somebody may who is not sure that the bus has everything."""
-    connection = sqlite3.connect(deployment.data / "leads.db", timeout=10)
-    with connection:
-        connection.execute("UPDATE outbox SET published_at = NULL")
-    connection.close()
+    change(deployment.leads_db, "UPDATE outbox SET published_at = NULL")

@@ -65,7 +65,7 @@ async def test_resume_and_lead_are_on_the_disk_before_the_201_is_sent(tmp_path: 
                 kept = await post_leads(deployment)
         except TraceForbidden as error:
             cannot_run(f"strace may not watch a process here: {error}")
-        assert kept == dict(rows(deployment.data / "leads.db", "SELECT id, resume_path FROM leads"))
+        assert kept == dict(rows(deployment.leads_db, "SELECT id, resume_path FROM leads"))
         ports = {f"{room}_port": deployment.ports[room] for room in WATCHED_ROOMS}
     where = Where(str(deployment.resumes), str(deployment.data / "leads.db-wal"), **ports)
     seen = look(read_calls(trace), where)

@@ -202,8 +202,8 @@ async def at_rest(bus: EventBus, *, dead: int) -> None:
 
 def repeated_and_written_down(house: Deployment, sendgrid: SendGridStandIn) -> int:
     """How many e-mails came more than once. Fails if one did whose row does not say that this may be."""
-    reasons = dict(rows(house.data / "notifier.db", "SELECT id, reason FROM emails"))
-    states = Counter(state for (state,) in rows(house.data / "notifier.db", "SELECT lower(state) FROM emails"))
+    reasons = dict(rows(house.notifier_db, "SELECT id, reason FROM emails"))
+    states = Counter(state for (state,) in rows(house.notifier_db, "SELECT lower(state) FROM emails"))
     assert set(states) == {"sent"}
     repeated = [email_id for email_id, count in sendgrid.accepted_by_email_id.items() if count > 1]
     assert {reasons[email_id] for email_id in repeated} <= {REPEATED}

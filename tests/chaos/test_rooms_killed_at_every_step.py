@@ -16,7 +16,7 @@ from tests.chaos.rig import IS_LONG, Rig
 from tests.harness import kept
 from tests.harness.crash_points import CrashPoint
 from tests.harness.crash_steps import EMBEDDED, INTAKE, MAILBOX, RABBITMQ, RELAY, SENDGRID, SENDING, STEPS, STORAGE
-from tests.harness.sizes import AT_SCALE
+from tests.harness.sizes import AT_SCALE, ON_POSTGRESQL
 from tests.harness.sizes import EMBEDDED as EMBEDDED_SIZE
 
 pytestmark = [
@@ -30,7 +30,11 @@ EXIT_SECONDS = 10.0
 MAILS_OF_AN_EVENT = 2
 
 PASSED_BY_EVERY_LEAD = {"storage": STORAGE, "api": INTAKE | RELAY, "notifier": SENDING}
-HAS = {EMBEDDED_SIZE: {EMBEDDED, MAILBOX}, AT_SCALE: {RABBITMQ, SENDGRID}}
+HAS = {
+    EMBEDDED_SIZE: {EMBEDDED, MAILBOX},
+    AT_SCALE: {RABBITMQ, SENDGRID},
+    ON_POSTGRESQL: {RABBITMQ, SENDGRID},
+}
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ async def test_twenty_requests_with_one_key_at_once_are_one_lead_across_restarts
         f"answers {dict(twenties.answers)} (LEADS_CHAOS_SEED={seed})"
     )
 
-    found = kept.rows(deployment.data / "leads.db", "SELECT email, id, resume_path FROM leads")
+    found = kept.rows(deployment.leads_db, "SELECT email, id, resume_path FROM leads")
     promise = f"one key {AT_ONCE} times at once, {2 * RESTARTS} restarts: leads of {KEYS} keys"
     verdicts.figures.append(Figure(EMBEDDED, promise, str(KEYS), str(len(found))))
     leads = {email.partition("@")[0]: {lead} for email, lead, _ in found}

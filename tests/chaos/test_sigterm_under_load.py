@@ -119,12 +119,9 @@ def report(load: Load, took_seconds: dict[str, list[float]]) -> str:
 
 async def until_all_mail_is_sent(house: House) -> None:
     deployment = house.deployment
-    leads = rows(deployment.data / "leads.db", "SELECT count(*) FROM leads")[0][0]
+    leads = rows(deployment.leads_db, "SELECT count(*) FROM leads")[0][0]
     async with asyncio.timeout(60 + leads / 50):
-        while (
-            rows(deployment.data / "notifier.db", "SELECT count(*) FROM emails WHERE lower(state) = 'sent'")[0][0]
-            < 2 * leads
-        ):
+        while rows(deployment.notifier_db, "SELECT count(*) FROM emails WHERE lower(state) = 'sent'")[0][0] < 2 * leads:
             await asyncio.sleep(0.1)
 
 
@@ -147,7 +144,7 @@ async def test_rooms_that_are_told_to_stop_under_load_cut_nobody_off_and_end_in_
     promise = f"SIGTERM under load, {STOPS * len(ROOMS)} times: exit, clients cut off"
     verdicts.figures.append(Figure(EMBEDDED, promise, f"<= {STOP_SECONDS:.0f} s, 0", measured))
 
-    kept = {email for (email,) in rows(house.deployment.data / "leads.db", "SELECT email FROM leads")}
+    kept = {email for (email,) in rows(house.deployment.leads_db, "SELECT email FROM leads")}
     assert kept == load.accepted, "a lead that is there was answered, and one that was answered is there"
     assert {outcome for _, outcome in load.outcomes} <= {"201", "503", "nobody listens", "cut after silence"}
     assert longest < STOP_SECONDS

@@ -123,7 +123,7 @@ async def test_rabbitmq_dies_in_the_middle_of_200_leads_with_two_notifiers_and_n
 
     copy = await stack.copy_out(tmp_path / "copy")
     house = House(copy, mailbox_inbox(copy.mailbox))
-    ((first_id,),) = rows(copy.data / "leads.db", "SELECT id FROM leads WHERE email = ?", FIRST)
+    ((first_id,),) = rows(copy.leads_db, "SELECT id FROM leads WHERE email = ?", FIRST)
     ledger = [Attempt(FIRST, sha256(RESUME).hexdigest(), 201, first_id, 0.0), *storm.ledger]
     facts = facts_now(house, ledger, waiting=waiting, dead=(await stack.queues())["notifier.dead"])
     findings = check(facts)

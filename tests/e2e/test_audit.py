@@ -54,7 +54,7 @@ async def lead_on_bus(house: House) -> dict:
     """A lead whose event is published, and which no notifier takes up."""
     lead = await kept_lead(house)
     published = "SELECT count(published_at) FROM outbox WHERE subject = ?"
-    await until(lambda: kept.rows(house.deployment.data / "leads.db", published, lead["id"]) == [(1,)])
+    await until(lambda: kept.rows(house.deployment.leads_db, published, lead["id"]) == [(1,)])
     return lead
 
 
@@ -75,7 +75,7 @@ def change(house: House, database: str, statement: str, *values: object) -> None
 
 
 def event_of(house: House, lead: dict) -> str:
-    found = kept.rows(house.deployment.data / "leads.db", "SELECT id FROM outbox WHERE subject = ?", lead["id"])
+    found = kept.rows(house.deployment.leads_db, "SELECT id FROM outbox WHERE subject = ?", lead["id"])
     return found[0][0]
 
 
@@ -257,5 +257,5 @@ def flip_last_byte(path: Path) -> None:
 
 
 def email_ids(house: House, lead: dict) -> list[str]:
-    found = kept.rows(house.deployment.data / "notifier.db", "SELECT id FROM emails WHERE lead_id = ?", lead["id"])
+    found = kept.rows(house.deployment.notifier_db, "SELECT id FROM emails WHERE lead_id = ?", lead["id"])
     return [id_ for (id_,) in found]

@@ -88,7 +88,7 @@ async def test_what_waits_while_no_notifier_runs_adds_up_until_a_message_is_gone
 async def nothing_in_outbox(house: House) -> None:
     unpublished = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
     async with asyncio.timeout(15):
-        while kept.rows(house.deployment.data / "leads.db", unpublished) != [(0,)]:
+        while kept.rows(house.deployment.leads_db, unpublished) != [(0,)]:
             await asyncio.sleep(0.05)
 
 

@@ -83,18 +83,18 @@ def everything_is_lost(house: House, request) -> None:
 def uncertain(deployment: Deployment, backup: str) -> set[tuple[str, str]]:
     """Lead and kind of the e-mails that the restore has written down as uncertain, naming the backup."""
     query = "SELECT lead_id, kind FROM emails WHERE state = 'uncertain' AND instr(reason, ?)"
-    return set(kept.rows(deployment.data / "notifier.db", query, backup))
+    return set(kept.rows(deployment.notifier_db, query, backup))
 
 
 def all_sent(deployment: Deployment) -> bool:
-    ids = [lead_id for (lead_id,) in kept.rows(deployment.data / "leads.db", "SELECT id FROM leads")]
+    ids = [lead_id for (lead_id,) in kept.rows(deployment.leads_db, "SELECT id FROM leads")]
     sent = {key for key, (state, _) in kept.email_rows(deployment).items() if state == "sent"}
     return sent == {(lead_id, kind) for lead_id in ids for kind in ("prospect", "staff")}
 
 
 def check_leads(deployment: Deployment, promised: list[Attempt]) -> None:
     """Each that was answered before is there, with its bytes; what else is there is whole, too."""
-    found = kept.rows(deployment.data / "leads.db", "SELECT id, resume_path, resume_sha256 FROM leads")
+    found = kept.rows(deployment.leads_db, "SELECT id, resume_path, resume_sha256 FROM leads")
     assert {attempt.lead_id for attempt in promised} <= {lead_id for lead_id, _, _ in found}
     assert {path for _, path, _ in found} == kept.blobs(deployment)
     assert all(blob_hash(deployment, path) == sha256 for _, path, sha256 in found)

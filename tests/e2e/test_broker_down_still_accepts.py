@@ -55,7 +55,7 @@ async def post_many(house: House, name: str, count: int = POSTS) -> tuple[set[st
 
 def unpublished(house: House) -> int:
     query = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
-    return int(kept.rows(house.deployment.data / "leads.db", query)[0][0])
+    return int(kept.rows(house.deployment.leads_db, query)[0][0])
 
 
 async def test_without_its_broker_the_api_accepts_as_fast_as_ever_and_the_mails_follow_when_it_is_back(house, node):

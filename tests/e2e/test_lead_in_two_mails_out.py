@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sqlite3
 from datetime import datetime
 from hashlib import sha256
 
@@ -15,7 +14,8 @@ from tests.harness.client import Answer, Client
 from tests.harness.deployment import ADMIN, PASSWORD, ROOMS
 from tests.harness.files import docx, pdf
 from tests.harness.inbox import wait_for
-from tests.harness.sizes import AT_SCALE, EMBEDDED, STAFF, House, at_scale, embedded
+from tests.harness.kept import rows
+from tests.harness.sizes import AT_SCALE, EMBEDDED, ON_POSTGRESQL, STAFF, House, at_scale, embedded, on_postgresql
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,15 +27,24 @@ PROBLEM = "application/problem+json"
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=[EMBEDDED, pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq)],
+    params=[
+        EMBEDDED,
+        pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq),
+        pytest.param(ON_POSTGRESQL, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql]),
+    ],
 )
 async def house(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == EMBEDDED:
         async with embedded(folder) as house:
             yield house
+        return
+    node = request.getfixturevalue("rabbit_node")
+    if request.param == AT_SCALE:
+        async with at_scale(folder, node) as house:
+            yield house
     else:
-        async with at_scale(folder, request.getfixturevalue("rabbit_node")) as house:
+        async with on_postgresql(folder, request.getfixturevalue("postgres"), node) as house:
             yield house
 
 
@@ -139,9 +148,7 @@ async def test_the_callers_correlation_id_is_in_the_logs_of_all_rooms_and_on_the
     await wait_for(house.inbox, 2, lead_id=answer.json["id"])
     for room in ROOMS:
         assert [line for line in house.deployment.log(room) if line.get("correlation_id") == correlation_id], room
-    with sqlite3.connect(house.deployment.data / "leads.db") as connection:
-        (body,) = connection.execute("SELECT body FROM outbox WHERE subject = ?", (answer.json["id"],)).fetchone()
-    connection.close()
+    ((body,),) = rows(house.deployment.leads_db, "SELECT body FROM outbox WHERE subject = ?", answer.json["id"])
     assert json.loads(body)["correlationid"] == correlation_id
 
 

@@ -70,9 +70,20 @@ class Deployment:
         """Where blobs lie."""
         return self.data / "resumes"
 
+    @property
+    def leads_db(self) -> Path | str:
+        """The api's database: a file, or the URL of PostgreSQL."""
+        return self._database("LEADS_DATABASE_URL", "leads.db")
+
+    @property
+    def notifier_db(self) -> Path | str:
+        """The notifier's database, likewise."""
+        return self._database("LEADS_NOTIFIER_DATABASE_URL", "notifier.db")
+
     def settings(self) -> ApiSettings:
         """What preparing the database needs of the api's settings."""
-        return ApiSettings(data_dir=self.data, admin_email=ADMIN, admin_password=SecretStr(PASSWORD))
+        url = self.environment.get("LEADS_DATABASE_URL", "")
+        return ApiSettings(data_dir=self.data, database_url=url, admin_email=ADMIN, admin_password=SecretStr(PASSWORD))
 
     async def start(self) -> None:
         """Prepare the database and the admin, start all rooms, wait until they are ready."""
@@ -148,6 +159,10 @@ class Deployment:
     def log(self, room: str) -> list[dict[str, Any]]:
         """The room's log records. Fails if a line is not one JSON object."""
         return [json.loads(line) for line in self.log_file(room).read_text().splitlines()]
+
+    def _database(self, setting: str, name: str) -> Path | str:
+        url = self.environment.get(setting, "")
+        return url if url.startswith("postgresql") else self.data / name
 
 
 @asynccontextmanager

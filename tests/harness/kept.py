@@ -1,17 +1,20 @@
-"""What a deployment keeps, looked up behind its back: rows, blobs, messages, mails. Reads only."""
+"""What a deployment keeps, looked up behind its back, or changed there: rows, blobs, messages, mails."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.harness import postgresql
 from tests.harness.deployment import Deployment
 from tests.harness.inbox import Inbox
 
 
-def rows(database: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a query, as another process sees them."""
+def rows(database: Path | str, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """The rows of a query, as another process sees them. Its values stand for `?`, with PostgreSQL too."""
+    if isinstance(database, str):
+        return postgresql.query(database, query, *values)
     connection = sqlite3.connect(database, timeout=10)
     try:
         return connection.execute(query, values).fetchall()
@@ -19,21 +22,28 @@ def rows(database: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
         connection.close()
 
 
+def change(database: Path | str, statement: str, *values: Any) -> None:
+    """Carry out a statement, as somebody with a shell might. Its values stand for `?`."""
+    if isinstance(database, str):
+        postgresql.query(database, statement, *values)
+        return
+    with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        connection.execute(statement, values)
+
+
 def lead_rows(deployment: Deployment, email: str) -> int:
     """How many leads have this address, in whatever case."""
-    return int(
-        rows(deployment.data / "leads.db", "SELECT count(*) FROM leads WHERE email_key = ?", email.lower())[0][0]
-    )
+    return int(rows(deployment.leads_db, "SELECT count(*) FROM leads WHERE email_key = ?", email.lower())[0][0])
 
 
 def event_rows(deployment: Deployment) -> int:
     """How many events were ever written down."""
-    return int(rows(deployment.data / "leads.db", "SELECT count(*) FROM outbox")[0][0])
+    return int(rows(deployment.leads_db, "SELECT count(*) FROM outbox")[0][0])
 
 
 def email_rows(deployment: Deployment) -> dict[tuple[str, str], tuple[str, int]]:
     """State (lower case) and attempts of each e-mail, by lead and kind."""
-    found = rows(deployment.data / "notifier.db", "SELECT lead_id, kind, state, attempts FROM emails")
+    found = rows(deployment.notifier_db, "SELECT lead_id, kind, state, attempts FROM emails")
     return {(lead_id, kind.lower()): (state.lower(), attempts) for lead_id, kind, state, attempts in found}
 
 
@@ -56,7 +66,7 @@ def traces(deployment: Deployment, inbox: Inbox) -> Callable[[], tuple[int, int,
     """A look at everything that a lead leaves behind: leads, events, blobs, e-mails."""
 
     def look() -> tuple[int, int, int, int]:
-        ((leads,),) = rows(deployment.data / "leads.db", "SELECT count(*) FROM leads")
+        ((leads,),) = rows(deployment.leads_db, "SELECT count(*) FROM leads")
         return leads, event_rows(deployment), len(blobs(deployment)), len(inbox())
 
     return look

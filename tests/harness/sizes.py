@@ -1,4 +1,4 @@
-"""The two sizes of Leads as deployments: all in one folder, or with RabbitMQ and SendGrid (a stand-in) beside it."""
+"""The sizes of Leads as deployments: all in one folder; with RabbitMQ and a stand-in for SendGrid; with PostgreSQL."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.ids import new_id
+from shared.postgresql import SCHEMAS
 from tests.harness.deployment import Deployment, deployed
 from tests.harness.inbox import Inbox, mailbox_inbox, sendgrid_inbox
+from tests.harness.postgresql import PostgresServer
 from tests.harness.rabbitmq import RabbitNode
 from tests.harness.sendgrid import SendGridStandIn
 
 EMBEDDED, EMBEDDED_SENDGRID, AT_SCALE = "embedded", "embedded-sendgrid", "rabbitmq-sendgrid"
+ON_POSTGRESQL = "postgresql-rabbitmq-sendgrid"
 STAFF = "staff@leads.example"
 
 
@@ -70,3 +73,19 @@ async def at_scale(
     finally:
         if node.running:
             node.delete_vhost(vhost)
+
+
+@asynccontextmanager
+async def on_postgresql(
+    folder: Path, server: PostgresServer, node: RabbitNode, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[House]:
+    """As `at_scale`, with the rows of api and notifier in one database of their own in `server`."""
+    server.start()
+    database = server.add_database()
+    urls = dict.fromkeys(SCHEMAS, server.url(database))
+    try:
+        async with at_scale(folder, node, {**urls, **(settings or {})}) as house:
+            yield house
+    finally:
+        if server.running:
+            server.drop_database(database)

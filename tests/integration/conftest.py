@@ -1,4 +1,4 @@
-"""Fixtures that the tests of backups share."""
+"""Fixtures of single subjects: a database of either kind, and a site with backups."""
 
 import shutil
 from pathlib import Path
@@ -9,6 +9,14 @@ from bench.audit import make
 from services.cli.backup import command
 from tests.harness.backups import LEADS, Site
 from tests.harness.deployment import ROOMS, free_ports
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """As `database_url`, of both kinds in every run."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'a.db'}"
+    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture(scope="module")

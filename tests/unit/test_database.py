@@ -18,8 +18,8 @@ from services.api.intake import Intake
 from services.api.rates import Rates
 from services.api.routes import intake_routes
 from services.api.settings import MIGRATIONS, ApiSettings
-from shared import database as module
 from shared.database import LARGEST_GROUP, Database, GroupCommit
+from shared.engines import turns
 from shared.health import Health
 from shared.problems import Problem, ProblemType
 from shared.settings import SettingsError
@@ -36,7 +36,7 @@ def path(tmp_path) -> Path:
 
 @pytest.fixture
 async def database(path, monkeypatch):
-    monkeypatch.setattr(module, "BUSY_TIMEOUT_SECONDS", BUSY_SECONDS)
+    monkeypatch.setattr(turns, "BUSY_TIMEOUT_SECONDS", BUSY_SECONDS)
     database = Database(f"sqlite:///{path}")
     await database.write(lambda session: session.execute(text("CREATE TABLE things (name TEXT PRIMARY KEY)")))
     yield database
@@ -144,7 +144,8 @@ async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql+asyncpg://localhost/leads", "sqlite://", "sqlite:///:memory:", "garbage", ""]
+    "url",
+    ["mysql+asyncmy://localhost/leads", "postgresql+asyncpg://localhost", "sqlite://", "sqlite:///:memory:", "x", ""],
 )
 def test_a_database_that_is_not_offered_is_refused_in_one_line(url):
     with pytest.raises(SettingsError, match=r"LEADS_DATABASE_URL .*no other database is offered") as caught:

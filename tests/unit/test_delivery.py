@@ -81,8 +81,8 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'notifier.db'}")
+async def house(database_url):
+    database = Database(database_url)
     await database.migrate(MIGRATIONS)
     yield House(database)
     await database.close()

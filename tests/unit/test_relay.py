@@ -123,7 +123,7 @@ async def test_a_bus_that_cannot_be_opened_is_tried_again(house, monkeypatch):
 
 async def test_an_event_whose_mark_could_not_be_kept_is_sent_again_with_the_same_id(house, monkeypatch):
     monkeypatch.setattr(relay, "BACK_OFF_SECONDS", (0.01, 0.02))
-    monkeypatch.setattr("shared.database.BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("shared.engines.turns.BUSY_TIMEOUT_SECONDS", 0.05)
     ids = await house.commit()
     house.database._writer._engine.dispose()  # the next connection is opened with the short timeout
     other = sqlite3.connect(house.path, isolation_level=None)

@@ -47,7 +47,7 @@ async def test_an_event_that_consumers_may_have_forgotten_is_not_published_again
 
 
 async def test_a_loss_that_could_not_be_seen_to_is_told_again(house, monkeypatch):
-    monkeypatch.setattr("shared.database.BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("shared.engines.turns.BUSY_TIMEOUT_SECONDS", 0.05)
     ids = await house.commit()
     await house.relay.drain_once()
     house.database._writer._engine.dispose()

@@ -1,7 +1,6 @@
 """The sweep removes what a crash left and nothing else, also when clocks jump, or beside a database that lost leads."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import delete
@@ -84,8 +83,8 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path):
-    database = Database(f"sqlite:///{tmp_path / 'leads.db'}")
+async def house(database_url: str):
+    database = Database(database_url)
     await database.migrate(MIGRATIONS)
     house = House(database)
     for _ in range(3):

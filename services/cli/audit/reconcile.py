@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from services.api.orphans import COMMITTED_WITHIN_SECONDS, why_leads_are_missing
-from services.api.store import count_leads, known_paths
+from services.api.store import count_leads, known_paths, known_paths_for_good
 from services.cli.audit.findings import WITHOUT_LEAD, Finding, FindingKind, Totals
 from services.cli.audit.judge import Judgement, judge, lost
 from services.cli.audit.ledger import Ledger
@@ -155,7 +155,7 @@ class Audit:
     async def _without_lead_for_long(self, blob_ids: Sequence[str], looked_at: float) -> list[str]:
         """Those that still are once any lead would be committed: how old they are depends on clocks that jump."""
         await asyncio.sleep(looked_at + COMMITTED_WITHIN_SECONDS - time.monotonic())
-        known = await self._stores.read_api(partial(known_paths, paths=blob_ids))
+        known = await self._stores.read_api(partial(known_paths_for_good, paths=blob_ids))
         return [blob_id for blob_id in blob_ids if blob_id not in known]
 
     @property

@@ -26,6 +26,7 @@ from shared.problems import Problem
 from shared.settings import CannotStart
 from shared.sqlite import file_of
 from shared.topology import NOTIFIER_QUEUE, Queue, leads_topology
+from shared.troubles import trouble_of
 
 Result = TypeVar("Result")
 
@@ -130,7 +131,7 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
             stack.push_async_callback(leads_db.close)
             await leads_db.migrate(MIGRATIONS)
         with _named("LEADS_NOTIFIER_DATABASE_URL"):
-            notifier_db = Database(notifier.resolved_database_url)
+            notifier_db = Database(notifier.resolved_database_url, setting="LEADS_NOTIFIER_DATABASE_URL")
             stack.push_async_callback(notifier_db.close)
         with _named("LEADS_BROKER_URL"):
             bus = await stack.enter_async_context(bus_for(api.resolved_broker_url, topology, client_name="audit"))
@@ -150,8 +151,10 @@ def _named(setting: str) -> Iterator[None]:
     try:
         yield
     except Problem as problem:  # the words are for callers of the api: what the database said stands behind it
-        cause = problem.__cause__
-        raise CannotAudit(f"{setting}: {getattr(cause, 'orig', None) or cause or problem.detail}") from problem
+        cause = problem.__cause__ or problem
+        trouble = trouble_of(cause)
+        said = trouble.words if trouble else getattr(cause, "orig", None) or cause
+        raise CannotAudit(f"{setting}: {said}") from problem
     except (SQLAlchemyError, OSError, BusUnavailable, CannotStart, ValueError) as error:
         said = str(error).splitlines()[0]
         raise CannotAudit(said if setting in said else f"{setting}: {said}") from error

@@ -1,6 +1,5 @@
 """This machine's clock, which tokens, retries and the order of leads live by."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -8,6 +7,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from services.cli.doctor.databases import ask, kept
+from services.cli.doctor.kept import CannotAsk
 from services.cli.doctor.patient import Patient
 from services.cli.doctor.report import Finding, failed, ok, skipped, warning
 from services.notifier.settings import SENDGRID
@@ -23,7 +23,7 @@ _MEND = "Let the machine keep its time (chrony or systemd-timesyncd); `timedatec
 
 async def check_clock(patient: Patient) -> list[Finding]:
     """Against the `Date` of whoever answers (RFC 9110, section 6.6.1), and against what was written last."""
-    found = [*_judge_rows(patient)]
+    found = [finding async for finding in _judge_rows(patient)]
     async for who, ahead_seconds in _others(patient):
         found.append(_judge(who, ahead_seconds))
     return found or [skipped("clock", "nobody answers whose clock this one could be compared with")]
@@ -60,12 +60,12 @@ def _judge(who: str, ahead_seconds: float) -> Finding:
     return ok("clock", f"agrees with that of {who}")
 
 
-def _judge_rows(patient: Patient) -> Iterator[Finding]:
+async def _judge_rows(patient: Patient) -> AsyncIterator[Finding]:
     """A row that was written later than now: the clock was ahead then, or is behind now."""
     for one in kept(patient):
         try:
-            newest = ask(one.url, one.newest)
-        except sqlite3.Error:
+            newest = await ask(one, one.newest)
+        except CannotAsk:
             continue  # the check of the databases tells
         late = made_at(newest) - datetime.now(UTC) if isinstance(newest, str) else timedelta()
         told = f"What was written last to {one.setting} is from {late.total_seconds():.0f} s after now by this clock."

@@ -1,20 +1,21 @@
-"""The databases: sound, in WAL mode, of a version that this Leads knows, and with somebody who may sign in.
+"""The databases: sound, of a version that this Leads knows, and with somebody who may sign in.
 
-Each is opened for reading and by itself: `shared.database` would make what is missing.
+A file is opened for reading and by itself: `shared.database` would make what is missing. PostgreSQL: `postgresql.py`.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
+from services.cli.doctor import postgresql
+from services.cli.doctor.kept import CannotAsk, Kept, schema_faults
 from services.cli.doctor.patient import Patient
 from services.cli.doctor.report import Finding, failed, ok, skipped, warning
 from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
-from shared.schema import SchemaState, compare, newest_version, too_new
+from shared.schema import VERSION_TABLE, newest_version
 from shared.sqlite import file_of, open_for_reading, telling
 
 QUICK_CHECK_SECONDS = 3.0
@@ -22,16 +23,6 @@ QUICK_CHECK_SECONDS = 3.0
 
 _STEPS = 10_000
 """SQLite's own steps between two looks at the clock: some milliseconds."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A database by its setting. `newest` is a query for its newest id, a UUIDv7."""
-
-    setting: str
-    url: str
-    migrations: Path
-    newest: str
 
 
 def kept(patient: Patient) -> Iterator[Kept]:
@@ -44,20 +35,22 @@ def kept(patient: Patient) -> Iterator[Kept]:
         yield Kept("LEADS_NOTIFIER_DATABASE_URL", url, NOTIFIER_MIGRATIONS, "SELECT max(id) FROM emails")
 
 
-def check_databases(patient: Patient) -> list[Finding]:
+async def check_databases(patient: Patient) -> list[Finding]:
     """One line for each that is well, else one for each fault."""
     if not patient.loaded:
         return [skipped("database", "the settings come first")]
-    return [finding for one in kept(patient) for finding in _examine(one)]
+    examined = await asyncio.gather(*(_examine(one) for one in kept(patient)))
+    return [finding for findings in examined for finding in findings]
 
 
-def check_staff(patient: Patient) -> list[Finding]:
+async def check_staff(patient: Patient) -> list[Finding]:
     """Somebody must be able to sign in."""
-    if patient.api is None:
+    one = next(iter(kept(patient)), None)
+    if patient.api is None or one is None:
         return []
     try:
-        found = ask(patient.api.resolved_database_url, "SELECT count(*) FROM users WHERE disabled_at IS NULL")
-    except sqlite3.Error:
+        found = await ask(one, "SELECT count(*) FROM users WHERE disabled_at IS NULL")
+    except CannotAsk:
         return [skipped("staff", "the database comes first")]
     if found is None:
         return [skipped("staff", "there is no database yet: `leads init` makes it, and the first login")]
@@ -66,21 +59,37 @@ def check_staff(patient: Patient) -> list[Finding]:
     return [ok("staff", f"{found} may sign in")]
 
 
-def ask(url: str, query: str) -> object | None:
-    """The first value that `query` finds; None where there is no such file, or no row. Raises `sqlite3.Error`."""
+async def ask(one: Kept, query: str) -> object | None:
+    """The first value that `query` finds; None where there is no such database yet, or no row. Raises `CannotAsk`."""
+    if one.is_postgresql:
+        return await postgresql.ask(one, query)
+    return await asyncio.to_thread(_ask_file, one.url, query)
+
+
+def _ask_file(url: str, query: str) -> object | None:
     path = file_of(url)
     if path is None or not path.exists():
         return None
-    with closing(open_for_reading(path)) as connection:
-        row = connection.execute(query).fetchone()
+    try:
+        with closing(open_for_reading(path)) as connection:
+            row = connection.execute(query).fetchone()
+    except sqlite3.Error as error:
+        raise CannotAsk from error
     return row[0] if row else None
 
 
-def _examine(one: Kept) -> Iterator[Finding]:
+async def _examine(one: Kept) -> list[Finding]:
+    if one.is_postgresql:
+        return await postgresql.examine(one)
+    return await asyncio.to_thread(lambda: list(_examine_file(one)))
+
+
+def _examine_file(one: Kept) -> Iterator[Finding]:
     path = file_of(one.url)
     if path is None:
-        mend = f"Set {one.setting} to sqlite:////path/to/file, or leave it out."
-        yield failed("database", f"{one.setting} must be sqlite:////path/to/file: no other is offered.", mend)
+        offered = "sqlite:////path/to/file or postgresql+asyncpg://user@host/database"
+        mend = f"Set {one.setting} to one of these, or leave it out."
+        yield failed("database", f"{one.setting} must be {offered}: no other is offered.", mend)
         return
     if not path.exists():
         yield skipped("database", f"{path} is not there yet: the first start makes it")
@@ -105,31 +114,10 @@ def _look_inside(connection: sqlite3.Connection, one: Kept, where: str) -> Itera
 def _schema_faults(connection: sqlite3.Connection, one: Kept, where: str) -> Iterator[Finding]:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     version = None
-    if "alembic_version" in tables:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if VERSION_TABLE in tables:
+        row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608 - a constant
         version = row[0] if row else None
-    state = compare(version, one.migrations)
-    if state is SchemaState.UNKNOWN:
-        yield failed(
-            "database",
-            f"{where} {too_new(version, one.migrations)}.",
-            f"Run that version of Leads on it, restore a backup, or set {one.setting} to another file.",
-        )
-    elif state is SchemaState.EMPTY and tables:
-        yield failed(
-            "database",
-            f"{where} has tables but no version: it was not made by Leads.",
-            f"Set {one.setting} to another file, or restore a backup.",
-        )
-    elif state is SchemaState.EMPTY:
-        yield warning("database", f"{where} is empty.", "The next start makes its tables.")
-    elif state is SchemaState.OLDER:
-        newest = newest_version(one.migrations)
-        yield warning(
-            "database",
-            f"{where} is of the older schema {version}; this Leads has {newest}.",
-            "Make a backup; the next start brings it up to date.",
-        )
+    yield from schema_faults(one, where, tables, version)
 
 
 def _file_faults(connection: sqlite3.Connection, where: str) -> Iterator[Finding]:

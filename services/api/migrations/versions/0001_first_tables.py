@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from shared.dialect import TEXT
+
 revision = "0001_first_tables"
 down_revision = None
 branch_labels = None
@@ -12,18 +14,18 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "leads",
-        sa.Column("id", sa.String(), primary_key=True),
-        sa.Column("first_name", sa.String(), nullable=False),
-        sa.Column("last_name", sa.String(), nullable=False),
-        sa.Column("email", sa.String(), nullable=False),
-        sa.Column("email_key", sa.String(), nullable=False, unique=True),
-        sa.Column("search_text", sa.String(), nullable=False),
-        sa.Column("resume_path", sa.String(), nullable=False),
-        sa.Column("resume_filename", sa.String(), nullable=False),
-        sa.Column("resume_content_type", sa.String(), nullable=False),
+        sa.Column("id", TEXT, primary_key=True),
+        sa.Column("first_name", TEXT, nullable=False),
+        sa.Column("last_name", TEXT, nullable=False),
+        sa.Column("email", TEXT, nullable=False),
+        sa.Column("email_key", TEXT, nullable=False, unique=True),
+        sa.Column("search_text", TEXT, nullable=False),
+        sa.Column("resume_path", TEXT, nullable=False),
+        sa.Column("resume_filename", TEXT, nullable=False),
+        sa.Column("resume_content_type", TEXT, nullable=False),
         sa.Column("resume_size_bytes", sa.Integer(), nullable=False),
-        sa.Column("resume_sha256", sa.String(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("resume_sha256", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     )
@@ -34,32 +36,33 @@ def upgrade() -> None:
     op.create_index("ix_leads_resume_path", "leads", ["resume_path"])
     op.create_table(
         "idempotency_keys",
-        sa.Column("key", sa.String(), primary_key=True),
-        sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.Column("lead_id", sa.String(), nullable=False),
-        sa.Column("answer", sa.String(), nullable=False),
+        sa.Column("key", TEXT, primary_key=True),
+        sa.Column("fingerprint", TEXT, nullable=False),
+        sa.Column("lead_id", TEXT, nullable=False),
+        sa.Column("answer", TEXT, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
     op.create_table(
         "users",
-        sa.Column("email", sa.String(), primary_key=True),
-        sa.Column("password_hash", sa.String(), nullable=False),
-        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("email", TEXT, primary_key=True),
+        sa.Column("password_hash", TEXT, nullable=False),
+        sa.Column("role", TEXT, nullable=False),
         sa.Column("token_version", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("disabled_at", sa.DateTime(timezone=True)),
     )
     op.create_table(
         "outbox",
-        sa.Column("id", sa.String(), primary_key=True),
-        sa.Column("type", sa.String(), nullable=False),
-        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("id", TEXT, primary_key=True),
+        sa.Column("type", TEXT, nullable=False),
+        sa.Column("subject", TEXT, nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.Column("correlation_id", sa.String()),
-        sa.Column("traceparent", sa.String()),
+        sa.Column("correlation_id", TEXT),
+        sa.Column("traceparent", TEXT),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True)),
     )
     op.create_index("ix_outbox_subject", "outbox", ["subject"])
-    op.create_index("ix_outbox_unpublished", "outbox", ["id"], sqlite_where=sa.text("published_at IS NULL"))
+    unpublished = sa.text("published_at IS NULL")
+    op.create_index("ix_outbox_unpublished", "outbox", ["id"], sqlite_where=unpublished, postgresql_where=unpublished)

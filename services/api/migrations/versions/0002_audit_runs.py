@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from shared.dialect import TEXT
+
 revision = "0002_audit_runs"
 down_revision = "0001_first_tables"
 branch_labels = None
@@ -12,7 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "audit_runs",
-        sa.Column("id", sa.String(), primary_key=True),
+        sa.Column("id", TEXT, primary_key=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("leads_checked", sa.Integer(), nullable=False),

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from shared.dialect import TEXT
+
 revision = "0001_emails"
 down_revision = None
 branch_labels = None
@@ -12,15 +14,15 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "emails",
-        sa.Column("id", sa.String(), primary_key=True),
-        sa.Column("event_id", sa.String(), nullable=False),
-        sa.Column("lead_id", sa.String(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("mailbox", sa.String(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("id", TEXT, primary_key=True),
+        sa.Column("event_id", TEXT, nullable=False),
+        sa.Column("lead_id", TEXT, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("mailbox", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("provider_message_id", sa.String()),
-        sa.Column("reason", sa.String()),
+        sa.Column("provider_message_id", TEXT),
+        sa.Column("reason", TEXT),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.UniqueConstraint("event_id", "kind"),

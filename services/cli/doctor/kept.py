@@ -1,0 +1,54 @@
+"""A database that is looked at, and what its schema may be: the same for each kind."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.cli.doctor.report import Finding, failed, warning
+from shared.postgresql import SCHEMES
+from shared.schema import SchemaState, compare, newest_version, too_new
+
+
+class CannotAsk(Exception):  # noqa: N818
+    """The database does not answer; the check of the databases tells why."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A database by its setting. `newest` is a query for its newest id, a UUIDv7."""
+
+    setting: str
+    url: str
+    migrations: Path
+    newest: str
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether the URL names a server, and no file."""
+        return self.url.startswith(SCHEMES)
+
+
+def schema_faults(one: Kept, where: str, tables: Collection[str], version: str | None) -> Iterator[Finding]:
+    """What is wrong with a database of these tables, whose migrations have come to `version`."""
+    state = compare(version, one.migrations)
+    if state is SchemaState.UNKNOWN:
+        yield failed(
+            "database",
+            f"{where} {too_new(version, one.migrations)}.",
+            f"Run that version of Leads on it, restore a backup, or set {one.setting} to another database.",
+        )
+    elif state is SchemaState.EMPTY and tables:
+        yield failed(
+            "database",
+            f"{where} has tables but no version: it was not made by Leads.",
+            f"Set {one.setting} to another database, or restore a backup.",
+        )
+    elif state is SchemaState.EMPTY:
+        yield warning("database", f"{where} is empty.", "The next start makes its tables.")
+    elif state is SchemaState.OLDER:
+        newest = newest_version(one.migrations)
+        yield warning(
+            "database",
+            f"{where} is of the older schema {version}; this Leads has {newest}.",
+            "Make a backup; the next start brings it up to date.",
+        )

@@ -1,0 +1,32 @@
+"""The engines that can keep a room's database, chosen by URL: SQLite's files, and PostgreSQL.
+
+What they say differently inside of a transaction is in `shared/dialect.py`, what their errors ask of people in
+`shared/troubles.py`. Nothing else knows which one it is.
+"""
+
+from sqlalchemy import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from shared.engines.sqlite import open_sqlite
+from shared.engines.turns import Engines, not_offered
+
+
+def open_engines(url: str, setting: str) -> Engines:
+    """The database that `setting` names: `sqlite:///path` or `postgresql+asyncpg://…`, whichever driver is named.
+
+    Raises `SettingsError` for another.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = URL.create("unreadable")
+    match parsed.drivername.partition("+")[0]:
+        case "sqlite":
+            return open_sqlite(parsed, setting)
+        case "postgresql" | "postgres":
+            # Loaded here: it brings megabytes that a room with a file has no use for.
+            from shared.engines.postgresql import open_postgresql
+
+            return open_postgresql(parsed, setting)
+    raise not_offered(setting)

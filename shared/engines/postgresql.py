@@ -1,0 +1,155 @@
+"""PostgreSQL as the database of a room: a few connections of asyncpg, a schema of the room's own.
+
+Work runs on the event loop: each statement gives way to others while the server is at it, and nobody but who wants the
+same rows is kept waiting meanwhile. `write` works on committed rows and is guarded by the statements themselves (unique
+indexes, guarded updates, `dialect.take_turns`); `read` sees one snapshot.
+
+A restart of the server is met with patience: a connection that it closed is replaced before anything is said on it, and
+one that cannot be had yet is asked for again for as long as callers may wait. What was cut in the middle is not done
+again here, but by whoever knows whether that is safe.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from shared.engines import turns
+from shared.engines.turns import Engines, Turns, not_offered
+from shared.postgresql import SCHEMAS, is_collision, is_passing_absence
+from shared.settings import SettingsError
+
+WRITERS = 4
+READERS = 4
+"""For each process of a room, so that a dozen of them fit into the 100 connections that PostgreSQL gives by default."""
+
+CONNECT_SECONDS = 3.0
+STATEMENT_SECONDS = 10.0
+"""After so long PostgreSQL gives a statement up."""
+
+SILENCE_SECONDS = 12.0
+"""After so long in one piece of work the connection is cut: the server, or the way to it, is frozen."""
+
+ASK_AGAIN_SECONDS = 0.1
+COLLISIONS_BORNE = 3
+"""How often work begins anew when PostgreSQL picked it to end a deadlock."""
+
+Result = TypeVar("Result")
+
+
+def open_postgresql(url: URL, setting: str) -> Engines:
+    """Connects to nothing yet. Raises `SettingsError` for a URL that cannot work."""
+    if not url.database:
+        raise not_offered(setting)
+    ours = _understood(url.set(drivername="postgresql+asyncpg"), setting)
+    schema = SCHEMAS[setting]
+    return Engines(
+        where=f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}",
+        writers=Pool(ours, WRITERS, schema, {"default_transaction_isolation": "read committed"}),
+        readers=Pool(
+            ours,
+            READERS,
+            schema,
+            {"default_transaction_isolation": "repeatable read", "default_transaction_read_only": "on"},
+        ),
+    )
+
+
+class Pool(Turns):
+    """Connections to one database, opened as they are needed."""
+
+    def __init__(self, url: URL, count: int, schema: str, settings: Mapping[str, str]) -> None:
+        super().__init__(count)
+        self._engine = _engine(url, count, schema, settings)
+        self._running: set[asyncio.Future[Any]] = set()
+
+    def _start(self, work: Callable[[Connection], Result], *, at_leisure: bool) -> asyncio.Future[Result]:
+        running = asyncio.ensure_future(self._perform(work, at_leisure=at_leisure))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        return running
+
+    async def _perform(self, work: Callable[[Connection], Result], *, at_leisure: bool) -> Result:
+        for _ in range(COLLISIONS_BORNE):
+            try:
+                return await self._perform_once(work, at_leisure=at_leisure)
+            except DBAPIError as error:
+                if not is_collision(error):
+                    raise
+        return await self._perform_once(work, at_leisure=at_leisure)
+
+    async def _perform_once(self, work: Callable[[Connection], Result], *, at_leisure: bool) -> Result:
+        connection = await self._connect()
+        try:
+            if at_leisure:
+                return await connection.run_sync(work)
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, asyncpg.Connection)
+            cut = asyncio.get_running_loop().call_later(SILENCE_SECONDS, driver.terminate)
+            try:
+                return await connection.run_sync(work)
+            finally:
+                cut.cancel()
+        finally:
+            await connection.close()
+
+    async def _connect(self) -> AsyncConnection:
+        """A connection that is not known to be dead. A server that is just starting is waited for."""
+        give_up_at = time.monotonic() + turns.BUSY_TIMEOUT_SECONDS
+        while True:
+            try:
+                return await self._engine.connect()
+            except (DBAPIError, OSError) as error:
+                if time.monotonic() > give_up_at or not is_passing_absence(error):
+                    raise
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+    async def _end(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running)
+        await self._engine.dispose()
+
+
+def _engine(url: URL, count: int, schema: str, settings: Mapping[str, str]) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=count,
+        max_overflow=0,
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "server_settings": {
+                "application_name": f"leads {schema}",
+                "search_path": schema,
+                "synchronous_commit": "on",  # whatever the database's default is: what returned is on the disk
+                "lock_timeout": f"{turns.BUSY_TIMEOUT_SECONDS:.2f}s",
+                "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
+                "timezone": "UTC",
+                **settings,
+            },
+        },
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
+        if connection.driver_connection.is_closed():  # the server went meanwhile; the pool connects anew
+            raise DisconnectionError
+
+    return engine
+
+
+def _understood(url: URL, setting: str) -> URL:
+    """The URL with options as asyncpg names them. Raises `SettingsError` for one that it does not know."""
+    options = dict(url.query)
+    if "sslmode" in options:  # as libpq and the providers of databases write it
+        options["ssl"] = options.pop("sslmode")
+    known = inspect.signature(asyncpg.connect).parameters.keys()
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise SettingsError(f"{setting}: {unknown[0]} is no option of a connection (ssl is, for one).")
+    return url.set(query=options)

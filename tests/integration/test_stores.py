@@ -1,0 +1,220 @@
+"""What the rooms keep is the same in SQLite and in PostgreSQL, also when two processes of a room are at it at once."""
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from services.api import search, staff, store
+from services.api.search import LeadQuery
+from services.api.settings import MIGRATIONS as API_MIGRATIONS
+from services.api.staff import UserError
+from services.api.states import LeadState
+from services.api.store import Duplicate, Kept, KeyReused, Replayed
+from services.api.tables import Role
+from services.notifier import store as emails
+from services.notifier.delivery import new_emails
+from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
+from services.notifier.store import Move
+from services.notifier.tables import EmailKind, EmailState
+from shared import outbox
+from shared.database import Database, GroupCommit
+from tests.harness.events import event, lead_created
+from tests.harness.submissions import submission
+
+NOTIFIER = "LEADS_NOTIFIER_DATABASE_URL"
+NAMES = ["anna", "Zoë", "Änne", "a b", "a-b", "ab", "李"]
+
+
+@asynccontextmanager
+async def pair(url: str, migrations, setting: str = "LEADS_DATABASE_URL"):
+    """The database as two processes of a room have it open."""
+    first, second = Database(url, setting=setting), Database(url, setting=setting)
+    await first.migrate(migrations)
+    yield first, second
+    await first.close()
+    await second.close()
+
+
+@pytest.fixture
+async def api(either_url):
+    async with pair(either_url, API_MIGRATIONS) as databases:
+        yield databases
+
+
+@pytest.fixture
+async def notifier(either_url):
+    async with pair(either_url, NOTIFIER_MIGRATIONS, NOTIFIER) as databases:
+        yield databases
+
+
+def kinds(outcomes) -> list[str]:
+    return [type(outcome).__name__ for outcome in outcomes]
+
+
+async def keep(database: Database, *submissions):
+    return await database.write(partial(store.insert_leads, submissions=submissions))
+
+
+async def test_each_submission_has_its_outcome_in_a_group_and_after_it(api):
+    first, again = submission("ann@x.com", key="k"), submission("ann@x.com", key="k")
+    other, same = submission("bob@x.com", key="k"), submission("Ann@x.com")
+    group = GroupCommit(api[0], store.insert_leads)
+    outcomes = await asyncio.gather(*(group.add(one) for one in (first, again, other, same)))
+    assert kinds(outcomes) == ["Kept", "Replayed", "KeyReused", "Duplicate"]
+    assert outcomes[1] == Replayed(first.answer, first.lead.id)
+    assert kinds(await keep(api[1], again, other, same)) == ["Replayed", "KeyReused", "Duplicate"]
+    assert [one.message.id for one in await waiting(api[0])] == [first.event.id]
+
+
+async def waiting(database: Database):
+    return await database.read(partial(outbox.unpublished, limit=10))
+
+
+async def test_of_the_same_request_in_two_processes_at_once_one_is_kept_and_the_others_hear_its_answer(api):
+    groups = [GroupCommit(database, store.insert_leads) for database in api]
+    for round_ in range(5):
+        key = f"key {round_}"
+        requests = [submission(f"ann{round_}@x.com", key=key) for _ in range(20)]
+        outcomes = await asyncio.gather(*(groups[n % 2].add(one) for n, one in enumerate(requests)))
+        assert Counter(kinds(outcomes)) == {"Kept": 1, "Replayed": 19}
+        assert len({outcome.answer for outcome in outcomes if isinstance(outcome, Replayed)}) == 1
+
+
+async def test_of_two_requests_with_one_key_at_once_one_is_kept(api):
+    groups = [GroupCommit(database, store.insert_leads) for database in api]
+    requests = [submission(f"ann{number}@x.com", key="one key") for number in range(10)]
+    outcomes = await asyncio.gather(*(groups[n % 2].add(one) for n, one in enumerate(requests)))
+    assert {type(outcome) for outcome in outcomes} == {Kept, KeyReused}
+    assert await api[0].read(store.count_leads) == 1
+
+
+async def test_the_same_addresses_in_opposite_orders_are_one_lead_each(api):
+    addresses = [f"{number}@x.com" for number in range(50)]
+    for round_ in range(5):
+        there = [submission(f"{round_}-{address}") for address in addresses]
+        back = [submission(f"{round_}-{address}") for address in reversed(addresses)]
+        found = await asyncio.gather(keep(api[0], *there), keep(api[1], *back))
+        assert Counter(kinds([*found[0], *found[1]])) == {"Kept": 50, "Duplicate": 50}
+    assert all(isinstance(outcome, Duplicate) for outcome in await keep(api[0], *there))
+
+
+@pytest.mark.parametrize("sort", ["created_at", "-created_at", "last_name", "-last_name", "email", "-email"])
+async def test_the_list_has_one_order_and_its_pages_have_each_lead_once(api, sort):
+    now = datetime.now(UTC)
+    made = [
+        submission(f"p{7 * number % 5}-{number}@x.com", last_name=name, created_at=now + timedelta(seconds=number % 3))
+        for number, name in enumerate(NAMES)
+    ]
+    await keep(api[0], *made)
+    field = sort.removeprefix("-")
+    by_bytes = sorted(made, key=lambda one: (_sortable(getattr(one.lead, field)), one.lead.id), reverse=sort[0] == "-")
+    found, cursor = [], None
+    while True:
+        page = await api[0].read(partial(search.find_page, query=LeadQuery(sort=sort, limit=2, cursor=cursor)))
+        found += [lead.last_name for lead in page.leads]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert found == [one.lead.last_name for one in by_bytes]
+
+
+def _sortable(value):
+    return value.encode() if isinstance(value, str) else value
+
+
+async def test_leads_are_found_by_words_address_state_and_time(api):
+    now = datetime.now(UTC)
+    await keep(
+        api[0],
+        submission("Ann@X.com", last_name="O'Neil 100%", created_at=now),
+        submission("bob_b@x.com", last_name="Straße", created_at=now - timedelta(days=2)),
+    )
+
+    async def found(**asked) -> list[str]:
+        look = partial(search.find_page_and_total, query=LeadQuery(**asked), counted=True)
+        page, total = await api[0].read(look)
+        assert total == len(page.leads)
+        return [lead.email for lead in page.leads]
+
+    assert await found(words="o'neil 100%") == ["Ann@X.com"]
+    assert await found(words="STRASSE") == ["bob_b@x.com"]
+    assert await found(words="b_b") == ["bob_b@x.com"]
+    assert await found(words="a_n") == []
+    assert await found(email="ann@x.COM") == ["Ann@X.com"]
+    assert await found(created_after=now - timedelta(days=1)) == ["Ann@X.com"]
+    assert await found(created_before=now - timedelta(days=1)) == ["bob_b@x.com"]
+    assert len(await found(state=LeadState.PENDING)) == 2
+
+
+async def test_of_two_who_move_a_lead_at_once_one_moves_it(api):
+    one = submission("ann@x.com")
+    await keep(api[0], one)
+    move = partial(store.move_lead, lead_id=one.lead.id, wanted=LeadState.REACHED_OUT, version=1)
+    moved = await asyncio.gather(*(database.write(move) for database in api * 3))
+    assert [lead.version for lead in moved if lead] == [2]
+
+
+async def test_of_the_first_user_and_of_a_name_there_is_one(api):
+    made = await asyncio.gather(
+        *(staff.add_first_user(database, f"{n}@x.com", "a" * 12, Role.ADMIN) for n, database in enumerate(api * 2))
+    )
+    assert sorted(made) == [False, False, False, True]
+    added = await asyncio.gather(
+        *(staff.add_user(database, "Ann@x.com", "a" * 12, Role.STAFF) for database in api * 2), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in added].count(UserError) == 3
+    await staff.disable_user(api[0], "ann@x.com")
+    user = await api[1].read(partial(staff.get_user, email="ANN@x.com"))
+    assert (user.token_version, user.disabled_at is None) == (2, False)
+
+
+async def test_two_notifiers_that_plan_the_same_events_at_once_plan_each_email_once_and_within_the_cap(notifier):
+    events = [event(lead_created(f"ann+{number}@example.com")) for number in range(12)]
+    plans = [GroupCommit(one, partial(emails.plan, prospect_mails_per_day=5)) for one in notifier]
+    planned = await asyncio.gather(
+        *(plan.add(new_emails(one, one.payload())) for one in events for plan in plans),
+    )
+    assert all(
+        [email.id for email in there] == [email.id for email in here]
+        for there, here in zip(planned[::2], planned[1::2], strict=True)
+    )
+    prospects = [there[0] for there in planned[::2]]
+    assert all(email.kind is EmailKind.PROSPECT for email in prospects)
+    assert Counter(email.state for email in prospects) == {EmailState.PENDING: 5, EmailState.DROPPED: 7}
+
+
+async def test_of_two_notifiers_that_take_the_same_steps_one_takes_each(notifier):
+    events = [event(lead_created(f"ann{number}@example.com")) for number in range(30)]
+    both = [new_emails(one, one.payload()) for one in events]
+    await notifier[0].write(partial(emails.plan, wanted=both, prospect_mails_per_day=5))
+    moves = [Move(email.id, EmailState.PENDING, 0, EmailState.SENDING) for pair_ in both for email in pair_]
+    taken = await asyncio.gather(
+        notifier[0].write(partial(emails.move, moves=moves)),
+        notifier[1].write(partial(emails.move, moves=list(reversed(moves)))),
+    )
+    assert [here != there for here, there in zip(taken[0], reversed(taken[1]), strict=True)] == [True] * 60
+
+
+async def test_what_may_have_been_sent_is_doubted_with_its_reason(notifier):
+    one = event()
+    await notifier[0].write(partial(emails.plan, wanted=[new_emails(one, one.payload())], prospect_mails_per_day=5))
+    assert await notifier[0].write(partial(emails.doubt, event_ids=[one.id], why="restored")) == 2
+    facts = await notifier[1].read(partial(emails.facts_between, after="", through=None, limit=10))
+    assert {fact.state for fact in facts} == {EmailState.UNCERTAIN}
+    assert (await notifier[0].read(emails.count_by_state))[EmailState.UNCERTAIN] == 2
+    assert await notifier[0].read(partial(emails.settled_events, event_ids=[one.id])) == set()
+
+
+async def test_the_outbox_remembers_what_was_published(api):
+    made = [submission(f"{number}@x.com") for number in range(3)]
+    await keep(api[0], *made)
+    assert (await api[0].read(outbox.backlog)).events == 3
+    facts = partial(outbox.facts_of, type_="lead.created", subjects=[one.lead.id for one in made])
+    assert len(await api[1].read(facts)) == 3
+    assert all(fact.published_at is None for fact in await api[1].read(facts))
+    await api[0].write(partial(outbox.forget_published, before=datetime.now(UTC)))
+    assert (await api[0].read(outbox.backlog)).events == 3
