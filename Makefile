@@ -26,6 +26,7 @@ test-tools: .venv/.dev
 	@scripts/prometheus
 	@scripts/contract-tools
 	@scripts/chaos-tools
+	@scripts/s3
 
 check: .venv/.dev ## Check lint, format, strict types and who imports whom
 	.venv/bin/ruff check $(PYTHON_FILES)

@@ -116,13 +116,13 @@ class BlobRoutes:
         asked = _asked_range(request, facts)
         if asked is None:
             return StreamingResponse(
-                self._blobs.read(blob_id, 0, facts.size_bytes),
+                await _begun(self._blobs.read(blob_id, 0, facts.size_bytes)),
                 headers=_headers(facts, facts.size_bytes),
                 media_type="application/octet-stream",
             )
         start, stop = asked
         return StreamingResponse(
-            self._blobs.read(blob_id, start, stop),
+            await _begun(self._blobs.read(blob_id, start, stop)),
             status_code=206,
             headers=_headers(facts, stop - start) | {"Content-Range": f"bytes {start}-{stop - 1}/{facts.size_bytes}"},
             media_type="application/octet-stream",
@@ -191,6 +191,21 @@ async def _receive(request: Request, deadline: float) -> Message:
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, of which the first is there: a store that is away is told of by the answer, not by a cut in it.
+
+    Raises what the first chunk raises.
+    """
+    first = await anext(chunks)
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return all_of_them()
 
 
 def _asked_range(request: Request, facts: BlobFacts) -> tuple[int, int] | None:
