@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.ids import new_id
+from tests.harness import s3
 from tests.harness.missing import cannot_run
 from tests.harness.rabbitmq import MISSING, RabbitNode, find_rabbitmq
 
@@ -26,6 +27,15 @@ def rabbit_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode
         yield node
     finally:
         node.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
+    """A private S3 server for the whole run. Without its packages: a failure in CI, a skip elsewhere."""
+    if not s3.s3_is_here():
+        cannot_run(s3.MISSING)
+    with s3.s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture

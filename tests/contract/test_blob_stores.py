@@ -18,8 +18,7 @@ from services.storage.settings import StorageSettings
 from services.storage.stores import store_of
 from shared.ids import new_id
 from shared.problems import Problem, ProblemType
-from tests.harness.missing import cannot_run
-from tests.harness.s3 import KEY, MISSING, S3Server, s3_is_here, s3_server
+from tests.harness.s3 import KEY, S3Server
 
 SHORT, LONG = 3_000, 2 * PART_BYTES + 12_345
 """One that goes in a single call, and one of three parts."""
@@ -53,18 +52,10 @@ class Hidden:
         return {one["path"] for one in found}
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    if not s3_is_here():
-        cannot_run(MISSING)
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-def s3_settings(monkeypatch, s3: S3Server, bucket: str, *, exists: bool = True, **more: str) -> StorageSettings:
+def s3_settings(monkeypatch, s3_server: S3Server, bucket: str, *, exists: bool = True, **more: str) -> StorageSettings:
     if exists:
-        s3.make_bucket(bucket)
-    for name, value in {**s3.settings(bucket), **more}.items():
+        s3_server.make_bucket(bucket)
+    for name, value in {**s3_server.settings(bucket), **more}.items():
         monkeypatch.setenv(name, value)
     return StorageSettings()
 
@@ -79,8 +70,8 @@ def memory_place() -> Place:
     return Place(blobs, BucketInventory(blobs), Hidden(blobs))
 
 
-def s3_place(monkeypatch, s3: S3Server) -> Place:
-    settings = s3_settings(monkeypatch, s3, f"bucket-{new_id()}")
+def s3_place(monkeypatch, s3_server: S3Server) -> Place:
+    settings = s3_settings(monkeypatch, s3_server, f"bucket-{new_id()}")
     blobs = store_of(settings).blobs
     assert isinstance(blobs, ObjectBlobs)
     return Place(blobs, inventory_of(settings), Hidden(blobs))
@@ -89,7 +80,7 @@ def s3_place(monkeypatch, s3: S3Server) -> Place:
 @pytest.fixture(params=["folder", "memory", "s3"])
 def place(request, tmp_path, monkeypatch):
     if request.param == "s3":
-        return s3_place(monkeypatch, request.getfixturevalue("s3"))
+        return s3_place(monkeypatch, request.getfixturevalue("s3_server"))
     return folder_place(tmp_path) if request.param == "folder" else memory_place()
 
 
@@ -237,7 +228,7 @@ async def test_an_audit_sees_the_same_blobs(place: Place):
 
 @pytest.fixture(params=["memory", "s3"])
 def bucket(request, monkeypatch):
-    made = memory_place() if request.param == "memory" else s3_place(monkeypatch, request.getfixturevalue("s3"))
+    made = memory_place() if request.param == "memory" else s3_place(monkeypatch, request.getfixturevalue("s3_server"))
     assert isinstance(made.blobs, ObjectBlobs)
     return made
 
@@ -262,8 +253,10 @@ async def test_what_never_got_its_name_is_swept_after_the_grace_and_not_before(b
     ],
     ids=["no bucket", "no server"],
 )
-async def test_a_bucket_that_cannot_be_used_is_told_of_without_its_secret(monkeypatch, s3: S3Server, wrong, said):
-    blobs = store_of(s3_settings(monkeypatch, s3, f"bucket-{new_id()}", **wrong)).blobs
+async def test_a_bucket_that_cannot_be_used_is_told_of_without_its_secret(
+    monkeypatch, s3_server: S3Server, wrong, said
+):
+    blobs = store_of(s3_settings(monkeypatch, s3_server, f"bucket-{new_id()}", **wrong)).blobs
     with pytest.raises(StoreUnfit) as unfit:
         await blobs.check()
     assert str(unfit.value).startswith(said)
@@ -278,16 +271,16 @@ async def test_a_bucket_that_cannot_be_used_is_told_of_without_its_secret(monkey
             await verb
 
 
-async def test_a_key_that_is_refused_is_told_of(monkeypatch, s3: S3Server):
-    blobs = store_of(s3_settings(monkeypatch, s3, f"bucket-{new_id()}")).blobs
-    s3.check_keys(after_calls=0)
+async def test_a_key_that_is_refused_is_told_of(monkeypatch, s3_server: S3Server):
+    blobs = store_of(s3_settings(monkeypatch, s3_server, f"bucket-{new_id()}")).blobs
+    s3_server.check_keys(after_calls=0)
     try:
         with pytest.raises(StoreUnfit, match=r"^the credentials are refused: InvalidAccessKeyId \(correct the"):
             await blobs.check()
         with pytest.raises(StorageBroken):
             await blobs.put(new_id(), in_chunks(b"kept"))
     finally:
-        s3.check_keys(after_calls=10**9)
+        s3_server.check_keys(after_calls=10**9)
     await blobs.check()
 
 

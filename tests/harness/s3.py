@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Self
 from urllib.error import URLError
@@ -22,6 +23,9 @@ from tests.harness.deployment import ROOT, free_ports
 MISSING = "The S3 server is not installed here: run `scripts/s3`."
 
 PYTHON = ROOT / ".venv" / "s3" / "bin" / "python"
+BEHIND = "TESTS_S3_ENDPOINT"
+"""In a deployment's environment: where a test finds its bucket whatever stands before it. No room reads this."""
+
 START_SECONDS = 60.0
 KEY = {"AWS_ACCESS_KEY_ID": "a-key-of-the-tests", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -58,6 +62,7 @@ class S3Server:
             "LEADS_BLOB_URL": f"s3://{bucket}/leads",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port or self.port}",
             "AWS_REGION": "us-east-1",
+            BEHIND: f"http://127.0.0.1:{self.port}",
             **KEY,
         }
 
@@ -97,6 +102,8 @@ class S3Front:
         self.port = 0
         self.is_busy = False
         """Every call is answered `503 SlowDown`."""
+        self.refuse_next = 0
+        """So many calls more are."""
         self.refused = 0
         self._server = server
 
@@ -117,12 +124,13 @@ class S3Front:
 
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.read()
-        if self.is_busy:
+        if self.is_busy or self.refuse_next:
+            self.refuse_next = max(0, self.refuse_next - 1)
             self.refused += 1
             return web.Response(status=503, text=SLOW_DOWN, content_type="application/xml")
         url = f"http://127.0.0.1:{self._server.port}{request.raw_path}"
         sent = {name: value for name, value in request.headers.items() if name != "Transfer-Encoding"}
-        async with self._session.request(request.method, url, data=body, headers=sent) as response:
+        async with self._session.request(request.method, url, data=BytesIO(body), headers=sent) as response:
             dropped = {"Transfer-Encoding", "Connection", "Content-Length"}
             headers = {name: value for name, value in response.headers.items() if name not in dropped}
             if request.method == "HEAD" and "Content-Length" in response.headers:
