@@ -41,9 +41,11 @@ class StorageSettings(Settings):
 
     @property
     def blob_folder(self) -> Path:
-        """The folder that `LEADS_BLOB_URL` names, or `resumes` in the data folder. Raises `SettingsError`."""
+        """The folder that `LEADS_BLOB_URL` names, or `resumes` in the data folder. Raises `SettingsError` if none."""
         if not self.blob_url:
             return self.data_dir / "resumes"
+        if self.bucket_url:
+            raise SettingsError("LEADS_BLOB_URL names a bucket, and no folder.")
         url = urlsplit(self.blob_url)
         if url.scheme != "file" or url.netloc not in {"", "localhost"} or url.path in {"", "/"}:
             example = "file:///var/lib/leads/resumes or s3://bucket/leads"
