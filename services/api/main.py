@@ -80,6 +80,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.include_router(intake_routes(settings, intake, rates))
     app.include_router(login_routes(settings, staff, rates))
-    app.include_router(lead_routes(database, storage, staff))
+    app.include_router(lead_routes(database, storage, staff, redirect=settings.blob_redirect))
     describe(app)
     return app

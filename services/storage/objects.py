@@ -22,6 +22,7 @@ from obstore.exceptions import AlreadyExistsError
 from obstore.store import MemoryStore
 
 from services.storage.blobs import (
+    ATTACHMENT,
     PIECE_BYTES,
     BlobCutShort,
     BlobExists,
@@ -53,8 +54,10 @@ PROBE_EVERY_SECONDS = 10.0
 
 LISTED_AT_ONCE = 1000
 
-ATTRIBUTES: "Attributes" = {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
-"""A stranger's file: whoever gets at it without us saves it, and is not shown it."""
+CONTENT_TYPE = "application/octet-stream"
+
+LINK_SECONDS = 60
+"""How long a link works: enough to follow it, too short to be passed on."""
 
 log = structlog.get_logger()
 
@@ -67,12 +70,12 @@ class ObjectBlobs:
         self._arriving: set[str] = set()
         self._fit_until = 0.0
 
-    async def put(self, blob_id: str, chunks: AsyncIterator[bytes]) -> Receipt:
+    async def put(self, blob_id: str, chunks: AsyncIterator[bytes], disposition: str = ATTACHMENT) -> Receipt:
         if blob_id in self._arriving:
             raise BlobExists
         self._arriving.add(blob_id)
         try:
-            receipt = await self._receive(blob_id, chunks)
+            receipt = await self._receive(blob_id, chunks, _attributes(disposition))
         finally:
             self._arriving.discard(blob_id)
         BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
@@ -92,6 +95,23 @@ class ObjectBlobs:
                 yield bytes(piece)
         if start < stop:
             raise BlobCutShort(f"{blob_id} ends at byte {start}, {stop - start} too early")
+
+    async def link(self, blob_id: str) -> str | None:
+        """None, too, for what would not come as an attachment: a copy within S3 leaves that behind (a long body)."""
+        with self._telling("resume not read"), _none_is_missing():
+            async with asyncio.timeout(ANSWER_SECONDS):
+                found = await obstore.get_async(self._bucket, blob_id, options={"head": True})
+        if isinstance(self._bucket, MemoryStore):
+            return None
+        said = found.attributes
+        if said.get("Content-Type") != CONTENT_TYPE or not said.get("Content-Disposition", "").startswith(ATTACHMENT):
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await obstore.sign_async(self._bucket, "GET", blob_id, timedelta(seconds=LINK_SECONDS))
+        except TROUBLES as error:
+            log.warning("no link to a resume made", reason=str(trouble_of(error)))
+            return None
 
     async def delete(self, blob_id: str) -> None:
         with self._telling("resume not deleted"):
@@ -165,28 +185,30 @@ class ObjectBlobs:
             await asyncio.to_thread(digest.update, bytes(piece))
         return digest.hexdigest()
 
-    async def _receive(self, blob_id: str, chunks: AsyncIterator[bytes]) -> Receipt:
+    async def _receive(self, blob_id: str, chunks: AsyncIterator[bytes], attributes: "Attributes") -> Receipt:
         held = bytearray()
         async for chunk in chunks:
             held += chunk
             if len(held) > PART_BYTES:
-                return await self._receive_long(blob_id, held, chunks)
-        return await self._receive_short(blob_id, bytes(held))
+                return await self._receive_long(blob_id, held, chunks, attributes)
+        return await self._receive_short(blob_id, bytes(held), attributes)
 
-    async def _receive_short(self, blob_id: str, body: bytes) -> Receipt:
+    async def _receive_short(self, blob_id: str, body: bytes, attributes: "Attributes") -> Receipt:
         digest = await asyncio.to_thread(sha256, body)
         receipt = Receipt(blob_id, len(body), digest.hexdigest())
         with self._telling("resume not stored"):
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await obstore.put_async(
-                        self._bucket, blob_id, body, mode="create", use_multipart=False, attributes=ATTRIBUTES
+                        self._bucket, blob_id, body, mode="create", use_multipart=False, attributes=attributes
                     )
             except AlreadyExistsError:
                 await self._refuse_other_bytes(receipt)
         return receipt
 
-    async def _receive_long(self, blob_id: str, held: bytearray, chunks: AsyncIterator[bytes]) -> Receipt:
+    async def _receive_long(
+        self, blob_id: str, held: bytearray, chunks: AsyncIterator[bytes], attributes: "Attributes"
+    ) -> Receipt:
         counted = _Counted(held, chunks)
         incoming = f"{INCOMING}/{blob_id}.{new_id()}"
         with self._telling("resume not stored"):
@@ -197,7 +219,7 @@ class ObjectBlobs:
                 use_multipart=True,
                 chunk_size=PART_BYTES,
                 max_concurrency=1,
-                attributes=ATTRIBUTES,
+                attributes=attributes,
             )
             receipt = Receipt(blob_id, counted.size_bytes, counted.sha256)
             try:
@@ -270,6 +292,11 @@ def _none_is_missing() -> Iterator[None]:
         if is_bucket_missing(error):
             raise
         raise BlobMissing from None
+
+
+def _attributes(disposition: str) -> "Attributes":
+    """What whoever gets at the object without us is told: to save it, and not to show it as what it says it is."""
+    return {"Content-Type": CONTENT_TYPE, "Content-Disposition": disposition}
 
 
 def _facts(found: "ObjectMeta") -> BlobFacts:

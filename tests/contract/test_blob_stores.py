@@ -6,7 +6,9 @@ import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import aiohttp
 import obstore
 import pytest
 from obstore.store import MemoryStore
@@ -33,10 +35,11 @@ NO_GCS = (
 class Place:
     """A store, and a look at it as an audit has it."""
 
-    def __init__(self, blobs: BlobStore, inventory: Inventory, hidden: "Hidden") -> None:
+    def __init__(self, blobs: BlobStore, inventory: Inventory, hidden: "Hidden", *, signs: bool = False) -> None:
         self.blobs = blobs
         self.inventory = inventory
         self.hidden = hidden
+        self.signs = signs
 
 
 class Hidden:
@@ -74,7 +77,7 @@ def s3_place(monkeypatch, s3_server: S3Server) -> Place:
     settings = s3_settings(monkeypatch, s3_server, f"bucket-{new_id()}")
     blobs = store_of(settings).blobs
     assert isinstance(blobs, ObjectBlobs)
-    return Place(blobs, inventory_of(settings), Hidden(blobs))
+    return Place(blobs, inventory_of(settings), Hidden(blobs), signs=True)
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
@@ -224,6 +227,25 @@ async def test_an_audit_sees_the_same_blobs(place: Place):
     first, *others = sorted(bodies)
     await place.inventory.remove([first, new_id()])
     assert await all_ids(place.inventory) == others
+
+
+NAMED = "attachment; filename*=UTF-8''Ann%20L%C3%A9e.pdf"
+
+
+async def test_a_link_leads_to_an_attachment_or_there_is_none(place: Place):
+    with pytest.raises(BlobMissing):
+        await place.blobs.link(new_id())
+    blob_id = new_id()
+    await place.blobs.put(blob_id, in_chunks(b"kept"), NAMED)
+    url = await place.blobs.link(blob_id)
+    assert (url is not None) == place.signs
+    if url is None:
+        return
+    async with aiohttp.ClientSession() as session, session.get(url, headers={"Range": "bytes=1-2"}) as answer:
+        assert (answer.status, await answer.read()) == (206, b"ep")
+        assert answer.headers["Content-Disposition"] == NAMED
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == ["60"]
 
 
 @pytest.fixture(params=["memory", "s3"])

@@ -113,6 +113,29 @@ async def test_a_lead_comes_in_is_read_in_parts_and_all_of_it_adds_up(tmp_path: 
         assert (done.status, done.errors) == (0, "")
 
 
+async def test_staff_are_led_to_the_bucket_where_that_is_allowed_and_can_be_done_safely(
+    tmp_path: Path, s3_server: S3Server
+):
+    async with (
+        with_s3(tmp_path, s3_server, {**SETTINGS, "LEADS_BLOB_REDIRECT": "true"}) as house,
+        client_of(house) as client,
+        Client("") as stranger,
+    ):
+        short, long = [(await sent(client, f"{size}@example.com", size)).json for size in (3_000, 12 * MIB)]
+        answer = await client.call("GET", f"/leads/{short['id']}/resume", headers={"Range": "bytes=0-9"})
+        assert (answer.status, answer.body) == (307, b"")
+        assert answer.headers["Cache-Control"] == "no-store"
+        file = await stranger.call("GET", answer.headers["Location"], headers={"Range": "bytes=0-9"})
+        assert (file.status, file.body) == (206, pdf(3_000)[:10])
+        assert file.headers["Content-Disposition"] == "attachment; filename*=UTF-8''cv.pdf"
+        assert file.headers["Content-Type"] == "application/octet-stream"
+        streamed = await client.call("GET", f"/leads/{long['id']}/resume")
+        assert (streamed.status, streamed.body) == (200, pdf(12 * MIB))
+        assert (await stranger.call("GET", f"{client.url}/leads/{short['id']}/resume")).status == 401
+        stored(house.deployment).remove(short["resume_path"])
+        assert (await client.call("GET", f"/leads/{short['id']}/resume")).status == 404
+
+
 async def test_an_audit_names_what_the_bucket_lost_and_what_it_spoiled(tmp_path: Path, s3_server: S3Server):
     async with with_s3(tmp_path, s3_server) as house, client_of(house) as client:
         lost, spoiled, _ = [(await client.post_lead(f"{n}@example.com", pdf(3000))).json for n in "abc"]
