@@ -44,6 +44,7 @@ compose-test: .venv/.dev ## Prove docker-compose.yml on this machine's Docker en
 chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the long form, hours
 	@scripts/rabbitmq
 	@scripts/chaos-tools
+	@scripts/s3
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
 
 soak: .venv/.dev ## Take leads in at 70 % of the highest rate for an hour, and see what grows (ARGS='--minutes 15')

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import obstore
 import structlog
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, GenericError
 from obstore.store import MemoryStore
 
 from services.storage.blobs import (
@@ -53,6 +53,11 @@ PROBE_EVERY_SECONDS = 10.0
 """A bucket that took the last probe is not asked again before: each costs a little."""
 
 LISTED_AT_ONCE = 1000
+
+ANOTHER_TRY_SECONDS = 1.2
+"""With less time left an upload is not tried again: what the bucket said is worth more than that it said no more."""
+
+REST_SECONDS = 0.1
 
 CONTENT_TYPE = "application/octet-stream"
 
@@ -198,13 +203,30 @@ class ObjectBlobs:
         receipt = Receipt(blob_id, len(body), digest.hexdigest())
         with self._telling("resume not stored"):
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await obstore.put_async(
-                        self._bucket, blob_id, body, mode="create", use_multipart=False, attributes=attributes
-                    )
+                await self._create(blob_id, body, attributes)
             except AlreadyExistsError:
                 await self._refuse_other_bytes(receipt)
         return receipt
+
+    async def _create(self, blob_id: str, body: bytes, attributes: "Attributes") -> None:
+        """Put under a condition, again if the answer was lost: the library does not, since the second may be refused.
+
+        Here that is no harm, as what is there is looked at then.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ANSWER_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await obstore.put_async(
+                        self._bucket, blob_id, body, mode="create", use_multipart=False, attributes=attributes
+                    )
+            except GenericError:
+                if deadline - loop.time() < ANOTHER_TRY_SECONDS:
+                    raise
+                await asyncio.sleep(REST_SECONDS)
+            else:
+                return
 
     async def _receive_long(
         self, blob_id: str, held: bytearray, chunks: AsyncIterator[bytes], attributes: "Attributes"

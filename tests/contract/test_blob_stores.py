@@ -1,4 +1,4 @@
-"""One set of promises, kept by every store of resumes: a folder, a bucket in memory, a bucket of a real S3 server."""
+"""One set of promises, kept by every store of resumes: a folder, a bucket in memory, real servers of S3 and Azure."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,9 @@ from services.storage.settings import StorageSettings
 from services.storage.stores import store_of
 from shared.ids import new_id
 from shared.problems import Problem, ProblemType
-from tests.harness.s3 import KEY, S3Server
+from tests.harness.azurite import MISSING, Azurite, azurite, azurite_is_here
+from tests.harness.missing import cannot_run
+from tests.harness.s3 import KEY, S3Server, s3_front
 
 SHORT, LONG = 3_000, 2 * PART_BYTES + 12_345
 """One that goes in a single call, and one of three parts."""
@@ -80,8 +82,29 @@ def s3_place(monkeypatch, s3_server: S3Server) -> Place:
     return Place(blobs, inventory_of(settings), Hidden(blobs), signs=True)
 
 
-@pytest.fixture(params=["folder", "memory", "s3"])
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    if not azurite_is_here():
+        cannot_run(MISSING)
+    with azurite(tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+def azure_place(monkeypatch, server: Azurite) -> Place:
+    container = f"container-{new_id()}"
+    server.make_container(container)
+    for name, value in server.settings(container).items():
+        monkeypatch.setenv(name, value)
+    settings = StorageSettings()
+    blobs = store_of(settings).blobs
+    assert isinstance(blobs, ObjectBlobs)
+    return Place(blobs, inventory_of(settings), Hidden(blobs), signs=True)
+
+
+@pytest.fixture(params=["folder", "memory", "s3", "azure"])
 def place(request, tmp_path, monkeypatch):
+    if request.param == "azure":
+        return azure_place(monkeypatch, request.getfixturevalue("azure"))
     if request.param == "s3":
         return s3_place(monkeypatch, request.getfixturevalue("s3_server"))
     return folder_place(tmp_path) if request.param == "folder" else memory_place()
@@ -245,7 +268,12 @@ async def test_a_link_leads_to_an_attachment_or_there_is_none(place: Place):
         assert (answer.status, await answer.read()) == (206, b"ep")
         assert answer.headers["Content-Disposition"] == NAMED
         assert answer.headers["Content-Type"] == "application/octet-stream"
-    assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == ["60"]
+    query = parse_qs(urlsplit(url).query)
+    if "se" in query:
+        until, since = (datetime.fromisoformat(query[name][0]) for name in ("se", "st"))
+        assert (until - since, query["sp"]) == (timedelta(seconds=60), ["r"])
+    else:
+        assert query["X-Amz-Expires"] == ["60"]
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -291,6 +319,18 @@ async def test_a_bucket_that_cannot_be_used_is_told_of_without_its_secret(
     for verb in (blobs.newest_lead(), blobs.page(stored_before=FAR, after="", limit=1), blobs.note_newest_lead("x")):
         with pytest.raises(StorageBroken):
             await verb
+
+
+async def test_an_upload_whose_answer_is_lost_is_repeated_and_kept_once(monkeypatch, s3_server: S3Server):
+    body, blob_id = os.urandom(SHORT), new_id()
+    async with s3_front(s3_server) as front:
+        behind = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{front.port}"}
+        blobs = store_of(s3_settings(monkeypatch, s3_server, f"bucket-{new_id()}", **behind)).blobs
+        front.lose_next = 2
+        receipt = await blobs.put(blob_id, in_chunks(body))
+        assert front.lose_next == 0
+        assert receipt.sha256 == hashlib.sha256(body).hexdigest()
+        assert await read(blobs, blob_id, 0, SHORT) == body
 
 
 async def test_a_key_that_is_refused_is_told_of(monkeypatch, s3_server: S3Server):

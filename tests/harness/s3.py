@@ -105,6 +105,8 @@ class S3Front:
         self.refuse_next = 0
         """So many calls more are."""
         self.refused = 0
+        self.lose_next = 0
+        """So many calls more are carried out, and their answers lost."""
         self._server = server
 
     async def __aenter__(self) -> Self:
@@ -132,6 +134,9 @@ class S3Front:
         sent = {name: value for name, value in request.headers.items() if name != "Transfer-Encoding"}
         async with self._session.request(request.method, url, data=BytesIO(body), headers=sent) as response:
             dropped = {"Transfer-Encoding", "Connection", "Content-Length"}
+            if self.lose_next and request.transport is not None:
+                self.lose_next -= 1
+                request.transport.abort()
             headers = {name: value for name, value in response.headers.items() if name not in dropped}
             if request.method == "HEAD" and "Content-Length" in response.headers:
                 headers["Content-Length"] = response.headers["Content-Length"]
