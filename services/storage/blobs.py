@@ -15,9 +15,6 @@ RETRY_AFTER_SECONDS = 5
 ATTACHMENT = "attachment"
 """A stranger's file is saved, never shown (RFC 6266, section 4.2): where no name for it is known."""
 
-PIECE_BYTES = 128 * 1024
-"""What a body is handed on in: the longest that takes a single trip to a thread."""
-
 
 @dataclass(frozen=True)
 class Receipt:
@@ -124,13 +121,3 @@ class BlobCutShort(Exception):  # noqa: N818 - it is no refusal: part of the ans
 
 class StoreUnfit(Exception):  # noqa: N818
     """The store would take nothing now, with the reason for ops."""
-
-
-async def pieces(held: bytearray, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
-    """`held` and what follows it, in pieces worth a trip to the disk or a thread however small the chunks are."""
-    async for chunk in chunks:
-        if len(held) >= PIECE_BYTES:
-            yield held
-            held = bytearray()
-        held += chunk
-    yield held

@@ -7,26 +7,18 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from hashlib import file_digest
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from services.storage.blobs import BlobFacts, BlobMissing
-from services.storage.buckets import TROUBLES, bucket_of, is_bucket_missing, trouble_of
+from services.storage.blobs import BlobFacts
 from services.storage.folder import newest_lead, remove, sync_folder
 from services.storage.local import look
-from services.storage.objects import ObjectBlobs
 from services.storage.settings import StorageSettings
 from shared.ids import is_id
 
 NAMES_AT_ONCE = 1000
-
-
-ASKED_AT_ONCE = 32
-"""Of a bucket, where each look is a call."""
-
-Result = TypeVar("Result")
 
 
 class Inventory(Protocol):
@@ -51,6 +43,11 @@ class Inventory(Protocol):
 def inventory_of(settings: StorageSettings) -> Inventory:
     """That of the store which `LEADS_BLOB_URL` names. Raises `SettingsError`, or `OSError` if there is no folder."""
     if settings.bucket_url:
+        # Here, since who has a folder need not wait for the library of buckets.
+        from services.storage.bucket_inventory import BucketInventory
+        from services.storage.buckets import bucket_of
+        from services.storage.objects import ObjectBlobs
+
         return BucketInventory(ObjectBlobs(bucket_of(settings)))
     if not settings.blob_folder.is_dir():
         raise FileNotFoundError(f"there is no folder {settings.blob_folder}")
@@ -80,58 +77,6 @@ class FolderInventory:
 
     async def remove(self, blob_ids: Sequence[str]) -> None:
         await asyncio.to_thread(_remove, self._folder, blob_ids)
-
-
-class BucketInventory:
-    """An `Inventory` of a bucket. Raises `StorageBroken`, or `OSError` with what the bucket said."""
-
-    def __init__(self, blobs: ObjectBlobs) -> None:
-        self._blobs = blobs
-        self._places = asyncio.Semaphore(ASKED_AT_ONCE)
-
-    async def facts(self, blob_ids: Iterable[str]) -> dict[str, BlobFacts]:
-        return await self._of_each(blob_ids, self._blobs.facts)
-
-    async def digests(self, blob_ids: Iterable[str]) -> dict[str, str]:
-        return await self._of_each(blob_ids, self._blobs.digest)
-
-    async def listing(self) -> AsyncIterator[Sequence[str]]:
-        with _told():
-            async for batch in self._blobs.listing():
-                yield [blob.id for blob in batch]
-
-    async def newest_lead(self) -> str | None:
-        return await self._blobs.newest_lead()
-
-    async def remove(self, blob_ids: Sequence[str]) -> None:
-        await self._of_each(blob_ids, self._blobs.delete)
-
-    async def _of_each(self, blob_ids: Iterable[str], ask: Callable[[str], Awaitable[Result]]) -> dict[str, Result]:
-        """The answers of those that are there."""
-
-        async def asked(blob_id: str) -> tuple[str, Result] | None:
-            async with self._places:
-                try:
-                    with _told():
-                        return blob_id, await ask(blob_id)
-                except (BlobMissing, FileNotFoundError):
-                    return None
-
-        answers = await asyncio.gather(*(asked(blob_id) for blob_id in blob_ids if is_id(blob_id)))
-        return dict(answer for answer in answers if answer is not None)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What the bucket said, in one line. Raises `OSError`."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if is_bucket_missing(error):
-            raise OSError(trouble_of(error).told) from error
-        raise
-    except TROUBLES as error:
-        raise OSError(trouble_of(error).told) from error
 
 
 def _facts(folder: Path, blob_ids: Iterable[str]) -> dict[str, BlobFacts]:

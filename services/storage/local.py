@@ -28,7 +28,6 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from services.storage.blobs import (
     ATTACHMENT,
-    PIECE_BYTES,
     BlobCutShort,
     BlobExists,
     BlobFacts,
@@ -37,8 +36,8 @@ from services.storage.blobs import (
     Receipt,
     StorageBroken,
     StorageFull,
-    pieces,
 )
+from services.storage.bodies import PIECE_BYTES, pieces
 from services.storage.folder import (
     INCOMING,
     FolderSync,

@@ -23,7 +23,6 @@ from obstore.store import MemoryStore
 
 from services.storage.blobs import (
     ATTACHMENT,
-    PIECE_BYTES,
     BlobCutShort,
     BlobExists,
     BlobFacts,
@@ -32,8 +31,8 @@ from services.storage.blobs import (
     Receipt,
     StorageBroken,
     StoreUnfit,
-    pieces,
 )
+from services.storage.bodies import PIECE_BYTES, CountedBody
 from services.storage.buckets import ANSWER_SECONDS, TROUBLES, Bucket, is_bucket_missing, trouble_of
 from shared.ids import is_id, new_id
 from shared.metrics import BLOB_BYTES_WRITTEN
@@ -53,9 +52,6 @@ PROBE_EVERY_SECONDS = 10.0
 """A bucket that took the last probe is not asked again before: each costs a little."""
 
 LISTED_AT_ONCE = 1000
-
-ANOTHER_TRY_SECONDS = 1.2
-"""With less time left an upload is not tried again: what the bucket said is worth more than that it said no more."""
 
 REST_SECONDS = 0.1
 
@@ -213,17 +209,18 @@ class ObjectBlobs:
 
         Here that is no harm, as what is there is looked at then.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + ANSWER_SECONDS
+        deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
+        said: GenericError | None = None
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
                     await obstore.put_async(
                         self._bucket, blob_id, body, mode="create", use_multipart=False, attributes=attributes
                     )
-            except GenericError:
-                if deadline - loop.time() < ANOTHER_TRY_SECONDS:
-                    raise
+            except TimeoutError as silence:
+                raise said or silence from None  # what the bucket said is worth more than that it says no more
+            except GenericError as error:
+                said = error
                 await asyncio.sleep(REST_SECONDS)
             else:
                 return
@@ -231,7 +228,7 @@ class ObjectBlobs:
     async def _receive_long(
         self, blob_id: str, held: bytearray, chunks: AsyncIterator[bytes], attributes: "Attributes"
     ) -> Receipt:
-        counted = _Counted(held, chunks)
+        counted = CountedBody(held, chunks)
         incoming = f"{INCOMING}/{blob_id}.{new_id()}"
         with self._telling("resume not stored"):
             await obstore.put_async(
@@ -281,28 +278,6 @@ class ObjectBlobs:
             trouble = trouble_of(error)
             log.error(event, reason=str(trouble), **({"advice": trouble.advice} if trouble.advice else {}))
             raise StorageBroken from trouble
-
-
-class _Counted:
-    """A long body on its way: its size and SHA-256 are known when its last piece has been taken."""
-
-    def __init__(self, held: bytearray, chunks: AsyncIterator[bytes]) -> None:
-        self._held = held
-        self._chunks = chunks
-        self._digest = sha256()
-        self.size_bytes = 0
-
-    @property
-    def sha256(self) -> str:
-        """In hex."""
-        return self._digest.hexdigest()
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        held, self._held = self._held, bytearray()
-        async for piece in pieces(held, self._chunks):
-            self.size_bytes += len(piece)
-            await asyncio.to_thread(self._digest.update, piece)
-            yield bytes(piece)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.storage.blobs import BlobStore
-from services.storage.buckets import bucket_of
 from services.storage.folder import prepare_folder
 from services.storage.local import LocalBlobs
-from services.storage.objects import ObjectBlobs
 from services.storage.settings import StorageSettings
 from services.storage.sweep import keep_swept, sweep
 from shared.background import measuring, running
@@ -50,6 +48,10 @@ def _folder(settings: StorageSettings) -> Store:
 
 def _bucket(settings: StorageSettings) -> Store:
     """One that is away now may come back: it is not asked before the room answers, and `/readyz` tells of it."""
+    # Here, since who has a folder need not wait for the library of buckets.
+    from services.storage.buckets import bucket_of
+    from services.storage.objects import ObjectBlobs
+
     blobs = ObjectBlobs(bucket_of(settings))
 
     @asynccontextmanager

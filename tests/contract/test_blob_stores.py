@@ -14,7 +14,8 @@ import pytest
 from obstore.store import MemoryStore
 
 from services.storage.blobs import BlobCutShort, BlobExists, BlobMissing, BlobStore, StorageBroken, StoreUnfit
-from services.storage.inventory import BucketInventory, Inventory, inventory_of
+from services.storage.bucket_inventory import BucketInventory
+from services.storage.inventory import Inventory, inventory_of
 from services.storage.objects import INCOMING, PART_BYTES, ObjectBlobs
 from services.storage.settings import StorageSettings
 from services.storage.stores import store_of

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from yarl import URL
 
 from services.storage import local, routes
-from services.storage.blobs import PIECE_BYTES
+from services.storage.bodies import PIECE_BYTES
 from shared.ids import new_id
 from shared.tokens import LEEWAY_SECONDS, SERVICE, STAFF, Tokens
 from tests.harness import raw_http
