@@ -27,6 +27,7 @@ test-tools: .venv/.dev
 	@scripts/prometheus
 	@scripts/contract-tools
 	@scripts/chaos-tools
+	@scripts/s3
 
 check: .venv/.dev ## Check lint, format, strict types and who imports whom
 	.venv/bin/ruff check $(PYTHON_FILES)
@@ -45,6 +46,7 @@ chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the lo
 	@scripts/rabbitmq
 	@scripts/postgresql
 	@scripts/chaos-tools
+	@scripts/s3
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
 
 soak: .venv/.dev ## Take leads in at 70 % of the highest rate for an hour, and see what grows (ARGS='--minutes 15')

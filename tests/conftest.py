@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.ids import new_id
-from tests.harness import postgresql
+from tests.harness import postgresql, s3
 from tests.harness.missing import cannot_run
 from tests.harness.postgresql import PostgresServer, find_postgresql
 from tests.harness.rabbitmq import MISSING, RabbitNode, find_rabbitmq
@@ -59,6 +59,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'a.db'}"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
+    """A private S3 server for the whole run. Without its packages: a failure in CI, a skip elsewhere."""
+    if not s3.s3_is_here():
+        cannot_run(s3.MISSING)
+    with s3.s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -39,10 +39,15 @@ async def open_download(storage: StorageClient, lead: Lead, range_header: str | 
     return Download(blob.status, {**passed_on, **_safe_headers(lead)}, chunks())
 
 
+def attachment(filename: str) -> str:
+    """The `Content-Disposition` of a file that is saved by this name (RFC 6266, with the encoding of RFC 8187)."""
+    return f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+
+
 def _safe_headers(lead: Lead) -> dict[str, str]:
     """A stranger's file is saved, never shown: not as a page of ours, not with our cookies (OWASP ASVS 5.4)."""
     return {
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(lead.resume_filename, safe='')}",
+        "Content-Disposition": attachment(lead.resume_filename),
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "ETag": f'"{lead.resume_sha256}"',
     }

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from services.api.downloads import attachment
 from services.api.leads import LeadView
 from services.api.places import Places
 from services.api.search import search_text
@@ -71,7 +72,7 @@ class Intake:
         async with self._places.place() as place:
             await upload.start(place)
             blob_id = new_id()
-            stored = await self._storage.put(blob_id, upload.resume_chunks())
+            stored = await self._storage.put(blob_id, upload.resume_chunks(), attachment(upload.filename))
         try:
             if (stored.size_bytes, stored.sha256) != (upload.size_bytes, upload.sha256):
                 raise _damaged_on_the_way()

@@ -83,6 +83,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(public)
     ask_directly(app, "POST", public.routes[0])
     app.include_router(login_routes(settings, staff, rates))
-    app.include_router(lead_routes(database, storage, staff))
+    app.include_router(lead_routes(database, storage, staff, redirect=settings.blob_redirect))
     describe(app)
     return app

@@ -63,7 +63,7 @@ _HEADERS: Final[dict[str, Part]] = {
     "ETag": {"description": "The version of what was read (RFC 9110, section 8.8.3)."},
     "Idempotency-Replayed": {"description": "`true` where this answer was given before, to the same key."},
     "Link": {"description": 'The next page, `rel="next"`; not on the last one (RFC 8288).'},
-    "Location": {"description": "The path of the new lead.", "required": True},
+    "Location": {"description": "Where to go on: the new lead, or the file.", "required": True},
     "Retry-After": {"description": "In how many seconds to try again.", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "`Bearer`."},
 }

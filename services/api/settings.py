@@ -32,6 +32,7 @@ class ApiSettings(Settings):
     admin_password: SecretStr | None = None
     orphan_grace_seconds: float = Field(default=3600, ge=0)
     sweep_interval_seconds: float = Field(default=600, gt=0)
+    blob_redirect: bool = False
 
     @field_validator("resume_kinds", "trusted_proxies", "allowed_origins", mode="before")
     @classmethod

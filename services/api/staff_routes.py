@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.security import OAuth2PasswordBearer
 from pydantic import AwareDatetime, BaseModel, Field
 
@@ -142,8 +142,8 @@ def login_routes(settings: ApiSettings, staff: Staff, rates: Rates) -> APIRouter
     return router
 
 
-def lead_routes(database: Database, storage: StorageClient, staff: Staff) -> APIRouter:
-    """`/leads` for those who are signed in."""
+def lead_routes(database: Database, storage: StorageClient, staff: Staff, *, redirect: bool) -> APIRouter:
+    """`/leads` for those who are signed in. With `redirect`, resumes are fetched where they are, if that can be."""
 
     async def signed_in(request: Request, token: Annotated[str | None, Depends(_BEARER)]) -> User:
         if len(request.headers.getlist("authorization")) > 1:
@@ -215,6 +215,10 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff) -> API
         response_class=Response,
         responses={
             200: {"description": "The whole resume.", **headers(*_FILE_HEADERS), **_FILE},
+            307: {
+                "description": "Where to fetch it from, within a minute, if Leads is set up so. Send no token there.",
+                **headers("Location"),
+            },
             206: {"description": "The part that was asked for.", **headers(*_FILE_HEADERS, "Content-Range"), **_FILE},
             **refusals(ProblemType.NOT_FOUND, ProblemType.RANGE_NOT_SATISFIABLE),
         },
@@ -224,9 +228,12 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff) -> API
         range_: Annotated[
             str | None, Header(alias="Range", description="A part of it (RFC 9110, section 14.2).")
         ] = None,
-    ) -> StreamingResponse:
+    ) -> Response:
         """The resume as it was sent, whole or in part (`Range`). Always a download, never a page of ours."""
         lead = await find_lead(database, lead_id)
+        url = await storage.link(lead.resume_path) if redirect else None
+        if url is not None:
+            return RedirectResponse(url, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         found = await open_download(storage, lead, range_)
         return StreamingResponse(found.chunks, found.status, found.headers, media_type=lead.resume_content_type)
 

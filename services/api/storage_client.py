@@ -70,9 +70,10 @@ class StorageClient:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._session.close()
 
-    async def put(self, blob_id: str, chunks: AsyncIterator[bytes]) -> StoredBlob:
+    async def put(self, blob_id: str, chunks: AsyncIterator[bytes], disposition: str = "attachment") -> StoredBlob:
         """Keep a blob; returns when it is durable. If `chunks` raises, nothing is kept and its error comes out.
 
+        `disposition` is what whoever is led to it past us is told (`link`).
         A short one goes in one piece when all of it is there, which is cheaper for both ends; a long one is streamed.
         That cannot be said twice, so the token is tried before.
         """
@@ -81,15 +82,18 @@ class StorageClient:
             held += chunk
             if len(held) > SHORT_MAX_BYTES:
                 await self._try_token(blob_id)
-                return await self._put(blob_id, _Watched(held, chunks))
-        return await self._put(blob_id, bytes(held))
+                return await self._put(blob_id, _Watched(held, chunks), disposition)
+        return await self._put(blob_id, bytes(held), disposition)
 
-    async def _put(self, blob_id: str, body: "bytes | _Watched") -> StoredBlob:
+    async def _put(self, blob_id: str, body: "bytes | _Watched", disposition: str) -> StoredBlob:
         try:
             async with asyncio.timeout(ANSWER_SECONDS) as patience:
                 data = body if isinstance(body, bytes) else body.chunks(patience)
                 can_repeat = isinstance(data, bytes)
-                async with self._asked("PUT", self._blob(blob_id), data=data, can_repeat=can_repeat) as response:
+                headers = {"Content-Disposition": disposition}
+                async with self._asked(
+                    "PUT", self._blob(blob_id), data=data, can_repeat=can_repeat, headers=headers
+                ) as response:
                     receipt = await self._expect(response, 201)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(body, _Watched) and body.failure is not None:
@@ -134,6 +138,19 @@ class StorageClient:
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unavailable("get", error) from error
+
+    async def link(self, blob_id: str) -> str | None:
+        """Where the blob can be fetched for a minute without us; None where it cannot, or is not there."""
+        try:
+            async with (
+                asyncio.timeout(ANSWER_SECONDS),
+                self._asked("GET", f"{self._blob(blob_id)}/link") as response,
+            ):
+                if response.status == HTTPStatus.NOT_FOUND:
+                    return None
+                return (await self._expect(response, 200))["url"]  # type: ignore[no-any-return]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unavailable("link", error) from error
 
     async def list_stored(self, before: datetime, after_id: str) -> tuple[list[str], str | None]:
         """Ids of blobs stored before that instant, from `after_id` on, and where to go on."""

@@ -12,6 +12,9 @@ from shared.problems import Problem, ProblemType
 
 RETRY_AFTER_SECONDS = 5
 
+ATTACHMENT = "attachment"
+"""A stranger's file is saved, never shown (RFC 6266, section 4.2): where no name for it is known."""
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -42,8 +45,10 @@ class BlobPage:
 class BlobStore(Protocol):
     """Where resumes are kept. Every verb raises `StorageBroken` when the store itself does not work."""
 
-    async def put(self, blob_id: str, chunks: AsyncIterator[bytes]) -> Receipt:
+    async def put(self, blob_id: str, chunks: AsyncIterator[bytes], disposition: str = ATTACHMENT) -> Receipt:
         """Keep all of `chunks` durably, or nothing at all, also when `chunks` raises.
+
+        A store whose links lead past us keeps `disposition` with it: the `Content-Disposition` of what they lead to.
 
         The same bytes under the same id once more are kept already: the receipt is the same. Raises `BlobExists` for
         other bytes (what is there stays as it is), and `StorageFull`.
@@ -54,6 +59,12 @@ class BlobStore(Protocol):
 
     def read(self, blob_id: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to `stop`, exactly. Raises `BlobCutShort` when there are fewer."""
+
+    async def link(self, blob_id: str) -> str | None:
+        """Where anybody can fetch the blob for the next minute, always as an attachment. None where only we can.
+
+        Raises `BlobMissing`.
+        """
 
     async def delete(self, blob_id: str) -> None:
         """Remove the blob durably. One that is not there is fine."""

@@ -27,6 +27,7 @@ import structlog
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from services.storage.blobs import (
+    ATTACHMENT,
     BlobCutShort,
     BlobExists,
     BlobFacts,
@@ -36,6 +37,7 @@ from services.storage.blobs import (
     StorageBroken,
     StorageFull,
 )
+from services.storage.bodies import PIECE_BYTES, pieces
 from services.storage.folder import (
     INCOMING,
     FolderSync,
@@ -51,9 +53,6 @@ from services.storage.folder import (
 from shared.ids import is_id
 from shared.metrics import BLOB_BYTES_WRITTEN
 from shared.problems import Problem
-
-PIECE_BYTES = 128 * 1024
-"""What is held of one body, and the longest that takes a single trip to a thread."""
 
 WRITER_THREADS = 8
 """They wait for the disk, not for a core."""
@@ -85,7 +84,8 @@ class LocalBlobs:
         self._writers.shutdown()
         self._sync.close()
 
-    async def put(self, blob_id: str, chunks: AsyncIterator[bytes]) -> Receipt:
+    async def put(self, blob_id: str, chunks: AsyncIterator[bytes], disposition: str = ATTACHMENT) -> Receipt:
+        del disposition  # nobody but us hands out what is in a folder
         if blob_id in self._arriving:
             raise BlobExists
         self._arriving.add(blob_id)
@@ -123,6 +123,10 @@ class LocalBlobs:
                     raise BlobCutShort(f"{blob_id} ends at byte {start}, {stop - start} too early")
                 start += len(piece)
                 yield piece
+
+    async def link(self, blob_id: str) -> str | None:
+        await self.facts(blob_id)
+        return None
 
     async def delete(self, blob_id: str) -> None:
         try:
@@ -189,7 +193,7 @@ class LocalBlobs:
         digest = sha256()
         size_bytes = 0
         async with self._temp(blob_id) as file:
-            async for piece in _pieces(held, chunks):
+            async for piece in pieces(held, chunks):
                 await file.write(piece)
                 await self._write(digest.update, piece)
                 size_bytes += len(piece)
@@ -218,16 +222,6 @@ class LocalBlobs:
                 await file.close()
             finally:
                 await self._write(remove, path)
-
-
-async def _pieces(held: bytearray, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
-    """`held` and what follows it, in pieces worth a trip to the disk however small the chunks are."""
-    async for chunk in chunks:
-        if len(held) >= PIECE_BYTES:
-            yield held
-            held = bytearray()
-        held += chunk
-    yield held
 
 
 def _page(folder: Path, stored_before: datetime, *, after: str, limit: int) -> BlobPage:

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Message
 
-from services.storage.blobs import BlobFacts, BlobMissing, BlobStore
+from services.storage.blobs import ATTACHMENT, BlobFacts, BlobMissing, BlobStore
 from shared.direct import ask_directly
 from shared.ids import is_id
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
@@ -28,6 +28,10 @@ KNOWN_TOKENS_MAX = 256
 PAGE_MAX = 1000
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,100})-([0-9]{0,100})|-([0-9]{1,100}))", re.IGNORECASE)
+
+
+_NAMED_ATTACHMENT = re.compile(r"attachment; filename\*=UTF-8''[A-Za-z0-9._~%-]{1,1000}")
+"""The one form that the api sends (RFC 8187): percent-encoded, so that it can hold nothing else."""
 
 
 def _an_id(text: str) -> str:
@@ -86,6 +90,7 @@ class BlobRoutes:
         router.add_api_route("", self.page, methods=["GET"])
         router.add_api_route("/{blob_id}", self.get, methods=["GET"])
         router.add_api_route("/{blob_id}", self.head, methods=["HEAD"])
+        router.add_api_route("/{blob_id}/link", self.link, methods=["GET"])
         router.add_api_route("/{blob_id}", self.delete, methods=["DELETE"])
         app.include_router(router)
         note = APIRouter(prefix="/newest-lead", dependencies=[Depends(self._guard)])
@@ -108,7 +113,7 @@ class BlobRoutes:
         blob_id = request.path_params["blob_id"]
         _refuse_unless_id(blob_id)
         announce_upload(request.scope)
-        receipt = await self._blobs.put(blob_id, self._body(request))
+        receipt = await self._blobs.put(blob_id, self._body(request), _disposition(request))
         _log_more(request, blob=blob_id, size_bytes=receipt.size_bytes)
         return JSONResponse(vars(receipt), status_code=201)
 
@@ -119,13 +124,13 @@ class BlobRoutes:
         asked = _asked_range(request, facts)
         if asked is None:
             return StreamingResponse(
-                self._blobs.read(blob_id, 0, facts.size_bytes),
+                await _begun(self._blobs.read(blob_id, 0, facts.size_bytes)),
                 headers=_headers(facts, facts.size_bytes),
                 media_type="application/octet-stream",
             )
         start, stop = asked
         return StreamingResponse(
-            self._blobs.read(blob_id, start, stop),
+            await _begun(self._blobs.read(blob_id, start, stop)),
             status_code=206,
             headers=_headers(facts, stop - start) | {"Content-Range": f"bytes {start}-{stop - 1}/{facts.size_bytes}"},
             media_type="application/octet-stream",
@@ -136,6 +141,11 @@ class BlobRoutes:
         _refuse_unless_id(blob_id)
         facts = await self._blobs.facts(blob_id)
         return Response(headers=_headers(facts, facts.size_bytes), media_type="application/octet-stream")
+
+    async def link(self, blob_id: str) -> Response:
+        """Where the bytes can be fetched without us for a minute, or null: then GET them here."""
+        _refuse_unless_id(blob_id)
+        return JSONResponse({"url": await self._blobs.link(blob_id)})
 
     async def delete(self, blob_id: str) -> Response:
         """Gone, whether or not it was there."""
@@ -183,6 +193,27 @@ async def _receive(request: Request, deadline: float) -> Message:
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, of which the first is there: a store that is away is told of by the answer, not by a cut in it.
+
+    Raises what the first chunk raises.
+    """
+    first = await anext(chunks)
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return all_of_them()
+
+
+def _disposition(request: Request) -> str:
+    """What the file may be saved as, as the caller says it, or an attachment without a name."""
+    said = request.headers.get("Content-Disposition", "")
+    return said if _NAMED_ATTACHMENT.fullmatch(said) else ATTACHMENT
 
 
 def _asked_range(request: Request, facts: BlobFacts) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -16,27 +16,32 @@ SWEEP_EVERY_SECONDS = 30.0
 log = structlog.get_logger()
 
 
-async def keep_swept(incoming: Path, *, arriving: Callable[[], frozenset[str]], grace_seconds: float) -> None:
+async def keep_swept(sweep_once: Callable[[], Awaitable[int]]) -> None:
     """Sweep now and every 30 s until cancelled. A sweep that fails is logged, and the next one tries again."""
     while True:
         try:
-            await sweep(incoming, arriving=arriving, grace_seconds=grace_seconds)
-        except OSError as error:
-            log.error("unfinished resumes not swept", reason=error.strerror)
+            removed = await sweep_once()
+        except Exception as error:  # noqa: BLE001 - a folder's errors and those of each bucket
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error).partition("\n")[0]
+            log.error("unfinished resumes not swept", reason=reason or type(error).__name__)
+        else:
+            _tell(removed)
         await asyncio.sleep(SWEEP_EVERY_SECONDS)
 
 
 async def sweep(incoming: Path, *, arriving: Callable[[], frozenset[str]], grace_seconds: float) -> int:
-    """Remove the files that nobody has written to for `grace_seconds`; how many there were.
+    """Remove the files that nobody has written to for `grace_seconds`; how many there were. Raises `OSError`.
 
     Those that are `arriving` here are never touched, however slow their sender is. One that begins to arrive after
     this question is younger than the grace.
     """
-    removed = await asyncio.to_thread(_remove_old, incoming, arriving(), time.time() - grace_seconds)
+    return await asyncio.to_thread(_remove_old, incoming, arriving(), time.time() - grace_seconds)
+
+
+def _tell(removed: int) -> None:
     if removed:
         BLOBS_SWEPT.inc(removed)
         log.info("unfinished resumes swept", count=removed)
-    return removed
 
 
 def _remove_old(incoming: Path, arriving: frozenset[str], before: float) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from email.parser import BytesHeaderParser
 from email.utils import getaddresses
-from hashlib import sha256
 
 from shared.bus import EventBus, QueueStats, bus_for
 from shared.topology import NOTIFIER_QUEUE, leads_topology
@@ -14,6 +13,7 @@ from tests.chaos.checker import Arrived, Attempt, EmailRow, EventRow, Facts, Lea
 from tests.harness.deployment import Deployment
 from tests.harness.kept import blobs, rows
 from tests.harness.sizes import House
+from tests.harness.stored import hashes
 
 LOOK_AGAIN_SECONDS = 0.3
 
@@ -40,7 +40,7 @@ def facts_now(house: House, ledger: Sequence[Attempt], *, waiting: int, dead: in
     return replace(
         _rows(house.deployment),
         attempts=tuple(ledger),
-        blobs=_hashes(house.deployment),
+        blobs=hashes(house.deployment),
         mails=tuple(_arrived(house)),
         waiting=waiting,
         dead=dead,
@@ -87,10 +87,6 @@ def _rows(deployment: Deployment) -> Facts:
         waiting=0,
         dead=0,
     )
-
-
-def _hashes(deployment: Deployment) -> dict[str, str]:
-    return {blob: sha256((deployment.resumes / blob).read_bytes()).hexdigest() for blob in blobs(deployment)}
 
 
 def _bus(deployment: Deployment, retry_delays_seconds: Sequence[float]) -> EventBus:

@@ -9,6 +9,7 @@ from typing import Any
 from tests.harness import postgresql
 from tests.harness.deployment import Deployment
 from tests.harness.inbox import Inbox
+from tests.harness.stored import stored
 
 
 def rows(database: Path | str, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -49,17 +50,18 @@ def email_rows(deployment: Deployment) -> dict[tuple[str, str], tuple[str, int]]
 
 def blobs(deployment: Deployment) -> set[str]:
     """Ids of the blobs that are stored."""
-    return {path.name for path in deployment.resumes.iterdir() if not path.name.startswith(".")}
+    return stored(deployment).names()
 
 
 def unfinished(deployment: Deployment) -> set[str]:
     """Bodies that are on their way in, or never got there."""
-    return _names(deployment.resumes / ".incoming")
+    return stored(deployment).unfinished()
 
 
 def unfinished_mails(deployment: Deployment) -> set[str]:
     """E-mails that are on their way into the mailbox folder, or never got there."""
-    return _names(deployment.mailbox / ".incoming")
+    incoming = deployment.mailbox / ".incoming"
+    return {path.name for path in incoming.iterdir()} if incoming.exists() else set()
 
 
 def traces(deployment: Deployment, inbox: Inbox) -> Callable[[], tuple[int, int, int, int]]:
@@ -81,7 +83,3 @@ def write_lock(database: Path) -> Iterator[None]:
         yield
     finally:
         connection.close()
-
-
-def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()

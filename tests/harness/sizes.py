@@ -1,4 +1,4 @@
-"""The sizes of Leads as deployments: all in one folder; with RabbitMQ and a stand-in for SendGrid; with PostgreSQL."""
+"""The sizes of Leads as deployments: all in one folder, or with RabbitMQ, SendGrid (a stand-in), PostgreSQL or S3."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,9 +11,10 @@ from tests.harness.deployment import Deployment, deployed
 from tests.harness.inbox import Inbox, mailbox_inbox, sendgrid_inbox
 from tests.harness.postgresql import PostgresServer
 from tests.harness.rabbitmq import RabbitNode
+from tests.harness.s3 import S3Server
 from tests.harness.sendgrid import SendGridStandIn
 
-EMBEDDED, EMBEDDED_SENDGRID, AT_SCALE = "embedded", "embedded-sendgrid", "rabbitmq-sendgrid"
+EMBEDDED, EMBEDDED_SENDGRID, AT_SCALE, S3 = "embedded", "embedded-sendgrid", "rabbitmq-sendgrid", "s3"
 ON_POSTGRESQL = "postgresql-rabbitmq-sendgrid"
 STAFF = "staff@leads.example"
 
@@ -52,6 +53,20 @@ async def with_sendgrid(folder: Path, settings: Mapping[str, str] | None = None)
         deployed(folder, {**mail_through(sendgrid), **(settings or {})}) as deployment,
     ):
         yield House(deployment, sendgrid_inbox(sendgrid.received), sendgrid)
+
+
+@asynccontextmanager
+async def with_s3(
+    folder: Path, server: S3Server, settings: Mapping[str, str] | None = None, *, s3_port: int | None = None
+) -> AsyncIterator[House]:
+    """Everything in `folder` but the resumes, which go into a bucket of their own in `server`.
+
+    `s3_port` is where the storage finds the server if something stands between.
+    """
+    bucket = f"test-{new_id()}"
+    server.make_bucket(bucket)
+    async with embedded(folder, {**server.settings(bucket, port=s3_port), **(settings or {})}) as house:
+        yield house
 
 
 @asynccontextmanager

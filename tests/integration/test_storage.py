@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from yarl import URL
 
 from services.storage import local, routes
+from services.storage.bodies import PIECE_BYTES
 from shared.ids import new_id
 from shared.tokens import LEEWAY_SECONDS, SERVICE, STAFF, Tokens
 from tests.harness import raw_http
@@ -62,7 +63,7 @@ def head_of_put(framing: str, value: str) -> bytes:
     return raw_http.head("PUT", f"/blobs/{new_id()}", {"Authorization": f"Bearer {token()}", framing: value})
 
 
-@pytest.mark.parametrize("size", [1, SHORT, local.PIECE_BYTES, local.PIECE_BYTES + 1, LONG, MAX_BYTES])
+@pytest.mark.parametrize("size", [1, SHORT, PIECE_BYTES, PIECE_BYTES + 1, LONG, MAX_BYTES])
 async def test_the_bytes_come_back_as_they_went_in(storage: Storage, size: int):
     body = os.urandom(size)
     blob_id = new_id()

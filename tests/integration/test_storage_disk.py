@@ -300,7 +300,18 @@ async def test_a_folder_that_takes_nothing_is_not_ready(blobs: LocalBlobs, monke
         check_folder(blobs.incoming.parent, 0)
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "file://elsewhere/folder", "file:///", "resumes", "file:///dev/null/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://",
+        "s3://bucket?x=1",
+        "ftp://bucket",
+        "file://elsewhere/folder",
+        "file:///",
+        "resumes",
+        "file:///dev/null/x",
+    ],
+)
 def test_a_folder_that_cannot_be_is_said_at_start(tmp_path: Path, url: str):
     with pytest.raises(SettingsError, match="LEADS_BLOB_URL"):
         create_app(StorageSettings(data_dir=tmp_path, service_secret=SECRET, blob_url=url))

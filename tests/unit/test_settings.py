@@ -25,10 +25,10 @@ GIVEN_BY_CONTAINERS = {
 ONLY_FIRST_START = {"LEADS_ADMIN_PASSWORD"}
 NOT_OF_THE_ROOM = {
     "api": set(),
-    "storage": {"LEADS_BROKER_URL", "LEADS_BLOB_URL", "LEADS_RETRY_DELAYS_SECONDS"},
+    "storage": {"LEADS_BROKER_URL", "LEADS_RETRY_DELAYS_SECONDS"},
     "notifier": {"LEADS_SERVICE_SECRET"},
 }
-"""What all rooms could read, and this one has no use for; and where its volume is mounted."""
+"""What all rooms could read, and this one has no use for."""
 
 
 def names(settings: type[Settings]) -> set[str]:

@@ -18,7 +18,7 @@ from services.api.tables import AuditRun
 from services.cli.audit.queue import DEAD_LETTERS_NAMED
 from services.notifier.settings import NotifierSettings
 from services.storage.blobs import BlobFacts
-from services.storage.inventory import Inventory
+from services.storage.inventory import Inventory, inventory_of
 from services.storage.settings import StorageSettings
 from shared.bus import BusUnavailable, EventBus, QueueStats, bus_for
 from shared.database import Database
@@ -121,9 +121,8 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
     api, notifier = settings.api, settings.notifier
     _check_file("LEADS_DATABASE_URL", api.resolved_database_url)
     _check_file("LEADS_NOTIFIER_DATABASE_URL", notifier.resolved_database_url)
-    folder = settings.storage.blob_folder
-    if not folder.is_dir():
-        raise CannotAudit(f"LEADS_BLOB_URL: there is no folder {folder}")
+    with _named("LEADS_BLOB_URL"):
+        inventory = inventory_of(settings.storage)
     topology = leads_topology(api.retry_delays_seconds)
     async with AsyncExitStack() as stack:
         with _named("LEADS_DATABASE_URL"):
@@ -135,7 +134,7 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
             stack.push_async_callback(notifier_db.close)
         with _named("LEADS_BROKER_URL"):
             bus = await stack.enter_async_context(bus_for(api.resolved_broker_url, topology, client_name="audit"))
-        yield Stores(leads_db, notifier_db, Inventory(folder), bus, topology.queue(NOTIFIER_QUEUE))
+        yield Stores(leads_db, notifier_db, inventory, bus, topology.queue(NOTIFIER_QUEUE))
 
 
 def _check_file(setting: str, url: str) -> None:

@@ -28,7 +28,10 @@ class Places:
 
     @classmethod
     def of(cls, api: ApiSettings, notifier: NotifierSettings, storage: StorageSettings) -> "Places":
-        """Raises `SettingsError` for a database that is no file of ours: it has tools of its own."""
+        """Raises `SettingsError` for a database that is no file of ours, and for a bucket: they have tools for it."""
+        if storage.bucket_url:
+            advice = "turn on its versioning, and see docs/backup.md"
+            raise SettingsError(f"LEADS_BLOB_URL names a bucket, which is not copied: {advice}.")
         return cls(
             _database("LEADS_DATABASE_URL", api.resolved_database_url),
             _database("LEADS_NOTIFIER_DATABASE_URL", notifier.resolved_database_url),

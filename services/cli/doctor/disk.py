@@ -33,7 +33,7 @@ def check_disk(patient: Patient) -> list[Finding]:
 def _folders(patient: Patient) -> Iterator[tuple[str, Path]]:
     assert patient.any_settings is not None
     yield "LEADS_DATA_DIR", patient.any_settings.data_dir
-    if patient.storage is not None and patient.storage.blob_url:
+    if patient.storage is not None and patient.storage.blob_url and not patient.storage.bucket_url:
         yield "LEADS_BLOB_URL", patient.storage.blob_folder
     if patient.notifier is not None and patient.notifier.mail_url not in ("", SENDGRID):
         folder = folder_of(patient.notifier.mail_url)

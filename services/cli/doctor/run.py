@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 from typing import NoReturn
 
+from services.cli.doctor.bucket import check_bucket
 from services.cli.doctor.bus import check_bus
 from services.cli.doctor.clock import check_clock
 from services.cli.doctor.databases import check_databases, check_staff
@@ -27,6 +28,7 @@ CHECKS: tuple[Check, ...] = (
     check_settings,
     check_secrets,
     check_disk,
+    check_bucket,
     check_databases,
     check_staff,
     check_bus,

@@ -1,0 +1,62 @@
+"""The store that `LEADS_BLOB_URL` names, made ready, with what goes on beside it for as long as the room is open."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from services.storage.blobs import BlobStore
+from services.storage.folder import prepare_folder
+from services.storage.local import LocalBlobs
+from services.storage.settings import StorageSettings
+from services.storage.sweep import keep_swept, sweep
+from shared.background import measuring, running
+from shared.disk import measure_folder
+
+SWEEP = "sweep of unfinished resumes"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The blobs, what `/readyz` calls the place they are in, and what tends it."""
+
+    blobs: BlobStore
+    place: str
+    tended: Callable[[], AbstractAsyncContextManager[None]]
+
+
+def store_of(settings: StorageSettings) -> Store:
+    """Raises `SettingsError` when it cannot be used as it is set."""
+    return _bucket(settings) if settings.bucket_url else _folder(settings)
+
+
+def _folder(settings: StorageSettings) -> Store:
+    folder, grace_seconds = settings.blob_folder, settings.storage_temp_grace_seconds
+    prepare_folder(folder)
+    blobs = LocalBlobs(folder, min_free_bytes=settings.storage_min_free_bytes)
+
+    @asynccontextmanager
+    async def tended() -> AsyncIterator[None]:
+        sweep_once = partial(sweep, blobs.incoming, arriving=blobs.arriving, grace_seconds=grace_seconds)
+        disk = partial(measure_folder, "resumes", folder)
+        async with running(SWEEP, keep_swept(sweep_once)), measuring("disk", disk, every_seconds=30):
+            yield
+        blobs.close()
+
+    return Store(blobs, "folder", tended)
+
+
+def _bucket(settings: StorageSettings) -> Store:
+    """One that is away now may come back: it is not asked before the room answers, and `/readyz` tells of it."""
+    # Here, since who has a folder need not wait for the library of buckets.
+    from services.storage.buckets import bucket_of
+    from services.storage.objects import ObjectBlobs
+
+    blobs = ObjectBlobs(bucket_of(settings))
+
+    @asynccontextmanager
+    async def tended() -> AsyncIterator[None]:
+        async with running(SWEEP, keep_swept(partial(blobs.sweep, settings.storage_temp_grace_seconds))):
+            yield
+
+    return Store(blobs, "bucket", tended)
