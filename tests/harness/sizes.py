@@ -9,9 +9,11 @@ from shared.ids import new_id
 from tests.harness.deployment import Deployment, deployed
 from tests.harness.inbox import Inbox, mailbox_inbox, sendgrid_inbox
 from tests.harness.rabbitmq import RabbitNode
+from tests.harness.rabbitmq_cluster import RabbitCluster
 from tests.harness.sendgrid import SendGridStandIn
 
 EMBEDDED, EMBEDDED_SENDGRID, AT_SCALE = "embedded", "embedded-sendgrid", "rabbitmq-sendgrid"
+CLUSTERED = "rabbitmq-cluster-sendgrid"
 STAFF = "staff@leads.example"
 
 
@@ -53,9 +55,13 @@ async def with_sendgrid(folder: Path, settings: Mapping[str, str] | None = None)
 
 @asynccontextmanager
 async def at_scale(
-    folder: Path, node: RabbitNode, settings: Mapping[str, str] | None = None, *, broker_port: int | None = None
+    folder: Path,
+    node: RabbitNode | RabbitCluster,
+    settings: Mapping[str, str] | None = None,
+    *,
+    broker_port: int | None = None,
 ) -> AsyncIterator[House]:
-    """RabbitMQ (a virtual host of its own in `node`), and mail to a stand-in for SendGrid.
+    """RabbitMQ (a virtual host of its own in `node`, which may be a cluster), and mail to a stand-in for SendGrid.
 
     `broker_port` is where the rooms find the node if something stands between, as a `Proxy` does.
     """
