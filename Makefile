@@ -23,6 +23,7 @@ test-long: .venv/.dev test-tools ## Run the tests that take their time: some twe
 .PHONY: test-tools
 test-tools: .venv/.dev
 	@scripts/rabbitmq
+	@scripts/nginx
 	@scripts/prometheus
 	@scripts/contract-tools
 	@scripts/chaos-tools
@@ -46,6 +47,7 @@ cluster-test: .venv/.dev ## Kill nodes of a RabbitMQ cluster of three under load
 
 chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the long form, hours
 	@scripts/rabbitmq
+	@scripts/nginx
 	@scripts/chaos-tools
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
 
