@@ -75,7 +75,7 @@ class Nginx:
         for shipped, ours in (
             ("listen 8080;", f"listen 127.0.0.1:{self.port};"),
             ("include /etc/nginx/leads.conf;", f"include {_SHIPPED / 'leads.conf'};"),
-            ("default api:8000;", "default leads_api;"),
+            ("default apis:8000;", "default leads_api;"),
             ("map $host $leads_api", upstream),
             ("worker_processes auto;", "worker_processes 1;"),
             (" /tmp/", f" {self._folder}/"),
