@@ -1,7 +1,7 @@
 # Leads: the things one does with this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check format compose-test chaos soak bench contracts lock clean
+.PHONY: help run test test-long check format compose-test cluster-test chaos soak bench contracts lock clean
 
 PYTHON_FILES := shared services contracts tests bench
 IN_VENV := .venv/bin/python
@@ -24,6 +24,7 @@ test-long: .venv/.dev test-tools ## Run the tests that take their time: some twe
 test-tools: .venv/.dev
 	@scripts/rabbitmq
 	@scripts/postgresql
+	@scripts/nginx
 	@scripts/prometheus
 	@scripts/contract-tools
 	@scripts/chaos-tools
@@ -42,9 +43,14 @@ format: .venv/.dev ## Rewrite the code in house style
 compose-test: .venv/.dev ## Prove docker-compose.yml on this machine's Docker engine, from nothing and back to nothing
 	@$(PYTEST) $(or $(T),tests/compose)
 
+cluster-test: .venv/.dev ## Kill nodes of a RabbitMQ cluster of three under load (LEADS_CHAOS=long: each five times)
+	@scripts/rabbitmq
+	@$(PYTEST) -m '' $(or $(T),tests/chaos/test_broker_cluster.py)
+
 chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the long form, hours
 	@scripts/rabbitmq
 	@scripts/postgresql
+	@scripts/nginx
 	@scripts/chaos-tools
 	@scripts/s3
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)

@@ -11,6 +11,7 @@ from services.api import audits, leads, store
 from services.api.cors import cors
 from services.api.intake import Intake
 from services.api.openapi import INFO, describe
+from services.api.rate_counts import DatabaseCounts, ProcessCounts
 from services.api.rates import Rates
 from services.api.routes import intake_routes
 from services.api.settings import MIGRATIONS, ApiSettings
@@ -46,7 +47,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         concurrency=settings.upload_concurrency,
     )
     sweep = Sweep(database, storage, grace_seconds=settings.orphan_grace_seconds)
-    rates = Rates()
+    rates = Rates(DatabaseCounts(database) if settings.rate_counts == "database" else ProcessCounts())
     disk = partial(measure_databases, local_places(leads_db=settings.resolved_database_url))
 
     @asynccontextmanager

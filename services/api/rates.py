@@ -1,4 +1,4 @@
-"""Rate limits, counted per process: by the caller's address for the intake, by address and by account for sign-in."""
+"""Rate limits: by the caller's address for the intake, by address and by account for sign-in."""
 
 import ipaddress
 import time
@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from limits import RateLimitItem
-from limits.aio.storage import MemoryStorage
+from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 
 from shared.problems import Problem, ProblemType
-
-JUMP_SECONDS = 5.0
-"""A clock that is put right by less, or little by little, costs a caller no more than that."""
 
 IPV6_PREFIX = 64
 """One household or machine has a /64 at least: counting single IPv6 addresses counts nothing."""
@@ -22,34 +19,20 @@ IPV6_PREFIX = 64
 class Rates:
     """Raises `Problem` 429 once a caller has used up a limit; `None` is no limit."""
 
-    def __init__(self) -> None:
-        self._counts = MemoryStorage()
-        self._limiter = FixedWindowRateLimiter(self._counts)
-        self._clocks_apart = _clocks_apart()
+    def __init__(self, counts: Storage) -> None:
+        """`counts` keeps who used what how often."""
+        self._limiter = FixedWindowRateLimiter(counts)
 
     async def hit(self, limit: RateLimitItem | None, *who: str) -> None:
         """Count one use of `limit` by `who`."""
         if limit is None:
             return
-        await self._forget_after_jump()
         if await self._limiter.hit(limit, *who):
             return
         window = await self._limiter.get_window_stats(limit, *who)
-        wait_seconds = max(1, round(window.reset_time - time.time()))
+        wait_seconds = min(limit.get_expiry(), max(1, round(window.reset_time - time.time())))
         detail = f"At most {limit.amount} in {limit.get_expiry()} seconds: try again in {wait_seconds} seconds."
         raise Problem(ProblemType.RATE_LIMITED, detail, retry_after_seconds=wait_seconds)
-
-    async def _forget_after_jump(self) -> None:
-        """Counts end by the wall clock: put back by a day, it would keep a caller out until tomorrow."""
-        apart = _clocks_apart()
-        if abs(apart - self._clocks_apart) > JUMP_SECONDS:
-            await self._counts.reset()
-        self._clocks_apart = apart
-
-
-def _clocks_apart() -> float:
-    """How far the wall clock is ahead of the one that never jumps."""
-    return time.time() - time.monotonic()
 
 
 def caller_address(request: Request, trusted_proxies: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ class ApiSettings(Settings):
     upload_concurrency: int = Field(default=32, ge=1)
     intake_rate: str = "60/minute"
     login_rate: str = "10/minute"
+    rate_counts: str = Field(default="process", pattern="^(process|database)$")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     jwt_secret: SecretStr | None = None

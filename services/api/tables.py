@@ -87,3 +87,15 @@ class AuditRun(SQLModel, table=True):
     leads_checked: int
     discrepancies: int
     """What does not add up and was not mended by that run."""
+
+
+class RateCount(SQLModel, table=True):
+    """How often somebody used a rate limit, in its window that ends at `ends_at`."""
+
+    __tablename__ = "rate_counts"
+
+    key: str = Field(primary_key=True)
+    """A hash of limit and caller: no address is kept."""
+    uses: int
+    ends_at: float = Field(index=True)
+    """Seconds since 1970: what is compared is made by clocks, not read by people."""

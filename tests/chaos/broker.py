@@ -18,6 +18,7 @@ from tests.chaos.verdicts import Verdicts
 from tests.harness.kept import rows
 from tests.harness.proxy import Proxy
 from tests.harness.rabbitmq import RabbitNode
+from tests.harness.rabbitmq_cluster import RabbitCluster
 from tests.harness.sizes import AT_SCALE, at_scale
 
 PROBE = "probe"
@@ -32,12 +33,12 @@ SETTLED_SECONDS = 0.3
 
 
 class Broker:
-    """The node, what stands between it and the rooms, and the rig of their deployment."""
+    """The node or cluster, what may stand between it and the rooms, and the rig of their deployment."""
 
     topology = leads_topology(RETRY_DELAYS_SECONDS)
     queue = topology.queue(NOTIFIER_QUEUE)
 
-    def __init__(self, rig: Rig, node: RabbitNode, proxy: Proxy) -> None:
+    def __init__(self, rig: Rig, node: RabbitNode | RabbitCluster, proxy: Proxy | None) -> None:
         self.rig = rig
         self.node = node
         self.proxy = proxy

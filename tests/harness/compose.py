@@ -15,6 +15,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import yaml
+
 from tests.harness.deployment import ADMIN, PASSWORD, ROOT, Deployment, free_ports
 
 COMMAND_SECONDS = 120.0
@@ -40,10 +42,13 @@ def find_compose() -> tuple[str, ...] | None:
 class Stack:
     """One project. `settings` are what a person would write into `.env`."""
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, *, files: Sequence[Path] = ()) -> None:
+        """`files` in place of docker-compose.yml, wherever they lie."""
         self.project = f"leads-test-{secrets.token_hex(4)}"
         self.port, self.ui_port, self.prometheus_port = free_ports(3)
         self.settings = dict(settings or {})
+        named = [option for file in files for option in ("-f", str(file))]
+        self._which = ["--project-directory", str(ROOT), *named] if files else []
 
     @property
     def api_url(self) -> str:
@@ -70,7 +75,7 @@ class Stack:
         """What `docker compose ARGUMENTS` prints. Fails with it when the command does."""
         command = find_compose()
         assert command is not None, MISSING
-        done = await _run([*command, *arguments], self.environment, seconds)
+        done = await _run([*command, *self._which, *arguments], self.environment, seconds)
         said = done.stdout.decode(errors="replace")
         assert done.returncode == 0 or not check, f"{' '.join(arguments)} ended with {done.returncode}:\n{said}"
         return said
@@ -159,6 +164,32 @@ class Stack:
     def login(self) -> tuple[str, str]:
         """The staff login of a first start."""
         return ADMIN, PASSWORD
+
+
+def merged_by_hand(folder: Path) -> list[Path]:
+    """docker-compose.yml and docker-compose.scale.yml; for Compose 1.29, which knows no `!reset`, copies of them.
+
+    In these, what the second resets is missing in the first. Compose still does the merging.
+    """
+    files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.scale.yml"]
+    if find_compose() != ("docker-compose",):
+        return files
+    first, second = (yaml.load(file.read_text(), _Loader) for file in files)
+    for name, service in second["services"].items():
+        for key in [key for key, value in service.items() if value is _RESET]:
+            del service[key], first["services"][name][key]
+    copies = [folder / file.name for file in files]
+    for copy, content in zip(copies, (first, second), strict=True):
+        copy.write_text(yaml.safe_dump(content))
+    return copies
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows `!reset`."""
+
+
+_RESET = object()
+_Loader.add_constructor("!reset", lambda _loader, _node: _RESET)
 
 
 async def docker(*arguments: str, check: bool = True) -> str:

@@ -38,6 +38,8 @@ class Deployment:
         self.folder = folder
         self.data = folder / "data"
         self.ports = dict(zip(ROOMS, free_ports(len(ROOMS)), strict=True))
+        self.door = "api"
+        """Whose port leads are sent to: of `ports`, which a front may join."""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -58,7 +60,11 @@ class Deployment:
     @property
     def api_url(self) -> str:
         """Where leads are sent."""
-        return f"http://127.0.0.1:{self.ports['api']}"
+        return self.url(self.door)
+
+    def url(self, name: str) -> str:
+        """Where this one of `ports` answers."""
+        return f"http://127.0.0.1:{self.ports[name]}"
 
     @property
     def mailbox(self) -> Path:
@@ -94,15 +100,24 @@ class Deployment:
         for room in ROOMS:
             await self.ready(room)
 
+    def add(self, room: str) -> str:
+        """A place for one more process of `room`; its name (`api-2`) is what it is launched, asked and killed by."""
+        number = 1 + sum(one.partition("-")[0] == room for one in self.ports)
+        name = f"{room}-{number}"
+        (self.ports[name],) = free_ports(1)
+        return name
+
     def launch(
         self, room: str, command: Sequence[str] | None = None, settings: Mapping[str, str] | None = None
     ) -> None:
         """Start one room, by another command or with other settings if need be. `<folder>/<room>.log` has its log."""
+        kind = room.partition("-")[0]
+        own = {} if kind == room else {f"LEADS_{kind.upper()}_PORT": str(self.ports[room])}
         with self.log_file(room).open("ab") as log:
             self.processes[room] = subprocess.Popen(
-                command or [sys.executable, "-m", f"services.{room}"],
+                command or [sys.executable, "-m", f"services.{kind}"],
                 cwd=ROOT,
-                env={**self.environment, **(settings or {})},
+                env={**self.environment, **own, **(settings or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

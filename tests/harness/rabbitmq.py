@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 MISSING = "RabbitMQ is not installed here: install the package rabbitmq-server (`apt-get install rabbitmq-server`)."
@@ -36,20 +37,34 @@ def find_rabbitmq() -> Path | None:
     return homes[-1]
 
 
+@dataclass(frozen=True)
+class Family:
+    """What nodes need in common to become a cluster. Who makes it runs the port mapper of Erlang (epmd)."""
+
+    cookie: str
+    epmd_port: int
+    partition_handling: str = "pause_minority"
+    net_tick_seconds: int = 15
+    """A node that is silent for about so long is given up by the others (net_ticktime)."""
+
+
 class RabbitNode:
     """One broker of our own on 127.0.0.1, with all its files in `folder`. Works as root and as a plain user.
 
     Raises `RuntimeError` with `MISSING` when the package is not installed.
     """
 
-    def __init__(self, folder: Path, *, metrics: bool = False) -> None:
+    def __init__(self, folder: Path, *, metrics: bool = False, family: Family | None = None) -> None:
         """With `metrics`, it tells Prometheus of itself at `metrics_port`; that costs the start a second."""
         home = find_rabbitmq()
         if home is None:
             raise RuntimeError(MISSING)
         self._home = home
         self._folder = folder
-        self._port, self._distribution_port, self._epmd_port, self.metrics_port = _free_ports(4)
+        self._port, self._distribution_port, self._epmd_port, self.metrics_port = free_ports(4)
+        self._family = family
+        if family is not None:
+            self._epmd_port = family.epmd_port
         self._plugin = _METRICS_PLUGIN if metrics else ""
         self._password = secrets.token_hex(8)
         self._broker: subprocess.Popen[bytes] | None = None
@@ -72,6 +87,11 @@ class RabbitNode:
         return self.data_of(self._folder)
 
     @property
+    def name(self) -> str:
+        """As Erlang's nodes call each other."""
+        return f"leads-test-{self._port}@localhost"
+
+    @property
     def running(self) -> bool:
         """Whether the broker's process is there."""
         return self._broker is not None and self._broker.poll() is None
@@ -85,7 +105,7 @@ class RabbitNode:
         """Returns when the node takes connections, at once if it does. Raises `RuntimeError` with its output."""
         if self.running:
             return
-        if self._epmd is None:
+        if self._epmd is None and self._family is None:
             # Without one of our own, the node would start a daemon that outlives it.
             self._epmd = self._spawn(["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)])
         self._broker = self._spawn([str(self._folder / "server" / "sbin" / "rabbitmq-server")])
@@ -260,12 +280,20 @@ class RabbitNode:
         for name in ("home", "data", "log", "server/plugins"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         cookie = self._folder / "home" / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
+        cookie.write_text(self._family.cookie if self._family else secrets.token_hex(16))
         cookie.chmod(0o400)
         (self._folder / "environment.conf").write_text("")
         (self._folder / "enabled_plugins").write_text(f"[{self._plugin}].\n")
         (self._folder / "rabbitmq.config").write_text(
-            _CONFIGURATION % (self._port, _USER, self._password, _FREE_BYTES, self.metrics_port)
+            _CONFIGURATION
+            % (
+                self._port,
+                _USER,
+                self._password,
+                _FREE_BYTES,
+                self._family.partition_handling if self._family else "ignore",
+                self.metrics_port,
+            )
         )
         self._link_server()
 
@@ -290,7 +318,7 @@ class RabbitNode:
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_SCRIPTS_DIR": str(folder / "server" / "sbin"),
-            "RABBITMQ_NODENAME": f"leads-test-{self._port}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_MNESIA_BASE": str(self.data),
             "RABBITMQ_LOG_BASE": str(folder / "log"),
@@ -303,15 +331,20 @@ class RabbitNode:
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_START_ARGS": "-noinput",
             "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 1:1 -kernel {' '.join(self._kernel_settings())}",
         }
+
+    def _kernel_settings(self) -> list[str]:
+        ticks = [f"net_ticktime {self._family.net_tick_seconds}"] if self._family else []
+        return ["inet_dist_use_interface {127,0,0,1}", *ticks]
 
 
 _CONFIGURATION = """\
 [{rabbit, [{tcp_listeners, [{"127.0.0.1", %d}]},
            {default_user, <<"%s">>},
            {default_pass, <<"%s">>},
-           {disk_free_limit, %d}]},
+           {disk_free_limit, %d},
+           {cluster_partition_handling, %s}]},
  {rabbitmq_prometheus, [{tcp_config, [{ip, "127.0.0.1"}, {port, %d}]}]},
  {ra, [{wal_max_size_bytes, 8388608},
        {segment_max_entries, 1024}]}].
@@ -324,7 +357,7 @@ def _binary(text: str) -> str:
     return f'<<"{escaped}">>'
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports nobody listens on just now. They are held together, so that they differ."""
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:

@@ -11,11 +11,12 @@ from tests.harness.deployment import Deployment, deployed
 from tests.harness.inbox import Inbox, mailbox_inbox, sendgrid_inbox
 from tests.harness.postgresql import PostgresServer
 from tests.harness.rabbitmq import RabbitNode
+from tests.harness.rabbitmq_cluster import RabbitCluster
 from tests.harness.s3 import S3Server
 from tests.harness.sendgrid import SendGridStandIn
 
 EMBEDDED, EMBEDDED_SENDGRID, AT_SCALE, S3 = "embedded", "embedded-sendgrid", "rabbitmq-sendgrid", "s3"
-ON_POSTGRESQL = "postgresql-rabbitmq-sendgrid"
+ON_POSTGRESQL, CLUSTERED = "postgresql-rabbitmq-sendgrid", "rabbitmq-cluster-sendgrid"
 STAFF = "staff@leads.example"
 
 
@@ -71,9 +72,13 @@ async def with_s3(
 
 @asynccontextmanager
 async def at_scale(
-    folder: Path, node: RabbitNode, settings: Mapping[str, str] | None = None, *, broker_port: int | None = None
+    folder: Path,
+    node: RabbitNode | RabbitCluster,
+    settings: Mapping[str, str] | None = None,
+    *,
+    broker_port: int | None = None,
 ) -> AsyncIterator[House]:
-    """RabbitMQ (a virtual host of its own in `node`), and mail to a stand-in for SendGrid.
+    """RabbitMQ (a virtual host of its own in `node`, which may be a cluster), and mail to a stand-in for SendGrid.
 
     `broker_port` is where the rooms find the node if something stands between, as a `Proxy` does.
     """

@@ -82,6 +82,14 @@ async def test_a_broker_that_does_not_listen_is_said(rabbit_node):
     assert "Start RabbitMQ" in found.mend
 
 
+async def test_a_node_of_a_cluster_that_is_away_is_a_warning_that_names_it(rabbit_url, bus):
+    findings = await look(rabbit_url.replace("@", "@127.0.0.1:1,"))
+    assert exit_status(findings) == 0
+    (away,) = [finding for finding in findings if "One node" in finding.found]
+    assert away.state is State.WARNING
+    assert "@127.0.0.1:1/" in away.found
+
+
 async def test_a_queue_with_other_arguments_comes_with_the_command_that_deletes_it(rabbit_url, vhost, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(declarations, "DELIVERY_LIMIT", 7)

@@ -21,7 +21,9 @@ from shared.schema import DatabaseUnfit, SchemaTooNew
 ROOMS = pytest.mark.parametrize(
     ("migrations", "classes"),
     [
-        pytest.param(API_MIGRATIONS, (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, OutboxEvent), id="api"),
+        pytest.param(
+            API_MIGRATIONS, (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, api.RateCount, OutboxEvent), id="api"
+        ),
         pytest.param(NOTIFIER_MIGRATIONS, (notifier.Email,), id="notifier"),
     ],
 )

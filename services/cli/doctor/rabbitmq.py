@@ -14,10 +14,11 @@ from services.cli.doctor.patient import RoomName
 from services.cli.doctor.rabbitmq_broker import Broker
 from services.cli.doctor.rabbitmq_permissions import may_consume, may_publish
 from services.cli.doctor.rabbitmq_topology import compare, find
-from services.cli.doctor.report import Finding, failed, ok
+from services.cli.doctor.report import Finding, failed, ok, warning
 from shared.bus import BusUnavailable
 from shared.bus.rabbitmq.closing import Goodbyes
 from shared.bus.rabbitmq.connection import clear_errors, close, dial
+from shared.bus.rabbitmq.nodes import nodes_of
 from shared.topology import Topology
 
 CONNECT_SECONDS = 4.0
@@ -34,7 +35,7 @@ async def check_rabbitmq(rooms: Sequence[RoomName], url: str, topology: Topology
     broker = Broker(connection, url, topology, tuple(rooms))
     try:
         with clear_errors(url):
-            return await _examine(broker)
+            return [*await _examine(broker), *await _missing_nodes(url)]
     except BusUnavailable as error:
         return [failed("broker", str(error), "See RabbitMQ's log, and look again.")]
     finally:
@@ -56,7 +57,21 @@ async def _examine(broker: Broker) -> list[Finding]:
 async def _connect(url: str) -> AbstractConnection:
     with clear_errors(url):
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await dial(url, name="leads doctor", goodbyes=Goodbyes())
+            return await dial(url, name="leads doctor", goodbyes=Goodbyes(), within_seconds=CONNECT_SECONDS)
+
+
+async def _missing_nodes(url: str) -> list[Finding]:
+    """Of a cluster, each node that does not answer: its absence costs nothing until the next one goes."""
+    nodes = nodes_of(url)
+    return [found for node in nodes if len(nodes) > 1 for found in await _look_at_node(node)]
+
+
+async def _look_at_node(node: str) -> list[Finding]:
+    try:
+        await close(await _connect(node))
+    except BusUnavailable as error:
+        return [warning("broker", f"One node of the cluster is away. {error}", "Start it: work goes on at the others.")]
+    return []
 
 
 def _how_to_connect(broker: Broker, error: BusUnavailable) -> str:

@@ -11,6 +11,7 @@ from pamqp.commands import Queue as QueueCommands
 from yarl import URL
 
 from services.cli.doctor.patient import RoomName
+from shared.bus.rabbitmq.nodes import nodes_of
 from shared.bus.rabbitmq.permissions import Permissions, to_consume, to_do_all, to_publish
 from shared.topology import Topology
 
@@ -30,11 +31,11 @@ class Broker:
 
     @property
     def user(self) -> str:
-        return URL(self.url).user or "guest"
+        return URL(nodes_of(self.url)[0]).user or "guest"
 
     @property
     def vhost(self) -> str:
-        return URL(self.url).path.removeprefix("/") or "/"
+        return URL(nodes_of(self.url)[0]).path.removeprefix("/") or "/"
 
     @property
     def version(self) -> str:

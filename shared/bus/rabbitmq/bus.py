@@ -13,15 +13,14 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from shared.bus.protocol import DeadLetter, Delivery, Message, QueueStats
 from shared.bus.rabbitmq.closing import Goodbyes
-from shared.bus.rabbitmq.connection import Link, check_url, explain, password_free
+from shared.bus.rabbitmq.connection import Link, explain
 from shared.bus.rabbitmq.consumer import Consumer, Source
 from shared.bus.rabbitmq.dead_letters import DeadLetters
 from shared.bus.rabbitmq.messages import encode
+from shared.bus.rabbitmq.nodes import nodes_of
 from shared.bus.rabbitmq.publisher import Letter, Publisher
 from shared.repeats import Repeats
 from shared.topology import Queue, Topology
-
-__all__ = ["RabbitBus", "password_free"]
 
 _ANSWER_SECONDS = 10.0
 
@@ -38,7 +37,7 @@ class RabbitBus:
 
     def __init__(self, url: str, topology: Topology, *, client_name: str) -> None:
         """Raises `ValueError` when `url` is not an amqp:// or amqps:// one; connects to nothing."""
-        check_url(url)
+        nodes_of(url)
         self._url = url
         self._topology = topology
         self._client_name = client_name

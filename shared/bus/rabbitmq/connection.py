@@ -1,6 +1,7 @@
 """Connections to RabbitMQ, and what to tell people when there is none. Knows nothing of events or consumers."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -16,10 +17,10 @@ from aio_pika.exceptions import (
     PublishError,
 )
 from aiormq.exceptions import ChannelAccessRefused
-from yarl import URL
 
 from shared.bus.protocol import BusUnavailable
 from shared.bus.rabbitmq.closing import Connection, Goodbyes, leaving
+from shared.bus.rabbitmq.nodes import nodes_of, password_free
 from shared.bus.rabbitmq.topology import declare
 from shared.topology import Topology
 
@@ -115,10 +116,31 @@ async def connect(url: str, topology: Topology, *, name: str, goodbyes: Goodbyes
             return connection
 
 
-async def dial(url: str, *, name: str, goodbyes: Goodbyes) -> AbstractConnection:
-    """A plain connection called `name`, with nothing declared. Raises aio-pika's errors."""
-    connection = Connection(make_url(url, heartbeat=HEARTBEAT_SECONDS), name=name, goodbyes=goodbyes)
-    await connection.connect()
+async def dial(
+    url: str, *, name: str, goodbyes: Goodbyes, within_seconds: float = CONNECT_SECONDS
+) -> AbstractConnection:
+    """A plain connection called `name` to a node that answers, with nothing declared.
+
+    Nodes are tried in an order that differs each time: connections spread over them, and who comes back after an error
+    seldom meets the same one. Each has its share of `within_seconds`. Raises aio-pika's errors, those of the last node.
+    """
+    nodes = nodes_of(url)
+    share_seconds = within_seconds / len(nodes)
+    *others, last = random.sample(nodes, len(nodes))
+    for node in others:
+        try:
+            return await _dial_one(node, name, goodbyes, share_seconds)
+        except (AuthenticationError, ProbableAuthenticationError):
+            raise  # the nodes of a cluster know the same users
+        except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+            structlog.get_logger(__name__).info("bus node unavailable", reason=explain(error, node))
+    return await _dial_one(last, name, goodbyes, share_seconds)
+
+
+async def _dial_one(node: str, name: str, goodbyes: Goodbyes, seconds: float) -> AbstractConnection:
+    connection = Connection(make_url(node, heartbeat=HEARTBEAT_SECONDS), name=name, goodbyes=goodbyes)
+    async with asyncio.timeout(seconds):
+        await connection.connect()
     return connection
 
 
@@ -181,23 +203,3 @@ _ADVICE = (
     ),
     (TimeoutError, "RabbitMQ did not answer in time at {where}: see whether it is out of memory or disk."),
 )
-
-
-def password_free(url: str) -> str:
-    """The URL as it may stand in a log: with `***` for the password. Never raises."""
-    try:
-        parsed = URL(url)
-        return str(parsed if parsed.password is None else parsed.with_password("***"))
-    except ValueError:
-        return "a URL that cannot be read"
-
-
-def check_url(url: str) -> None:
-    """Raises `ValueError`, without the password, when `url` is none of RabbitMQ's."""
-    try:
-        parsed = URL(url)
-        readable = parsed.scheme in {"amqp", "amqps"} and bool(parsed.host)
-    except ValueError:
-        readable = False
-    if not readable:
-        raise ValueError("LEADS_BROKER_URL must look like amqp://user:password@host:5672/vhost (or amqps://…)")

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.bus import BusUnavailable, PublishFailed
-from shared.bus.rabbitmq import RabbitBus, password_free
+from shared.bus.rabbitmq import RabbitBus
 from shared.bus.rabbitmq import topology as declarations
 from tests.harness.bus_steps import message, receive
 from tests.harness.rabbitmq import RabbitNode
@@ -86,22 +86,3 @@ def assert_is_one_clear_line(error: BusUnavailable, *parts: str) -> None:
         assert part in text
     assert "\n" not in text
     assert "hunter2" not in text
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("amqp://leads:hunter2@broker:5672/prod", "amqp://leads:***@broker:5672/prod"),
-        ("amqp://broker", "amqp://broker"),
-        ("amqp://leads:hunter2@broker:port/", "a URL that cannot be read"),
-    ],
-)
-def test_urls_are_logged_without_their_password(url: str, shown: str) -> None:
-    assert password_free(url) == shown
-
-
-@pytest.mark.parametrize("url", ["", "sqlite:///queue.db", "amqp://", "amqp://leads:hunter2@broker:port/"])
-def test_a_url_that_is_none_of_rabbitmqs_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="LEADS_BROKER_URL") as failure:
-        RabbitBus(url, TOPOLOGY, client_name="test")
-    assert "hunter2" not in str(failure.value)
