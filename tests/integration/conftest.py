@@ -19,6 +19,12 @@ def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_url"))
 
 
+@pytest.fixture(autouse=True)
+def logs_can_be_read(monkeypatch) -> None:
+    """A command sets them up for its process, and other tests are to read what is logged in this one."""
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "data"
@@ -28,7 +34,6 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def site(made: Path, tmp_path: Path, monkeypatch) -> Site:
-    monkeypatch.setattr(command, "configure_logs", lambda *_: None)  # for good, and other tests read what is logged
     shutil.copytree(made, tmp_path / "data")
     for room, port in zip(ROOMS, free_ports(len(ROOMS)), strict=True):
         monkeypatch.setenv(f"LEADS_{room.upper()}_PORT", str(port))
