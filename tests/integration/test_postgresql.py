@@ -36,7 +36,10 @@ ROOMS = pytest.mark.parametrize(
     ("setting", "migrations", "classes"),
     [
         pytest.param(
-            API, API_MIGRATIONS, (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, OutboxEvent), id="api"
+            API,
+            API_MIGRATIONS,
+            (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, api.RateCount, OutboxEvent),
+            id="api",
         ),
         pytest.param(NOTIFIER, NOTIFIER_MIGRATIONS, (notifier.Email,), id="notifier"),
     ],
