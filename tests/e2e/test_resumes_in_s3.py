@@ -129,6 +129,8 @@ async def test_staff_are_led_to_the_bucket_where_that_is_allowed_and_can_be_done
         assert (file.status, file.body) == (206, pdf(3_000)[:10])
         assert file.headers["Content-Disposition"] == "attachment; filename*=UTF-8''cv.pdf"
         assert file.headers["Content-Type"] == "application/octet-stream"
+        head = await client.call("HEAD", f"/leads/{short['id']}/resume")
+        assert (head.status, head.headers["Content-Length"]) == (200, "3000"), "a link would be for GET alone"
         streamed = await client.call("GET", f"/leads/{long['id']}/resume")
         assert (streamed.status, streamed.body) == (200, pdf(12 * MIB))
         assert (await stranger.call("GET", f"{client.url}/leads/{short['id']}/resume")).status == 401
