@@ -180,11 +180,18 @@ async def test_a_post_that_one_api_has_in_hand_is_not_repeated_at_the_other(repl
 
 
 async def test_the_front_says_in_its_log_nothing_of_anybody(replicas: Replicas, front: Client):
-    await front.call("GET", "/leads?email=searched-for@example.com")
+    """Also when an api is away, of which nginx complains with the caller and the whole request."""
+    deployment, victim = replicas.house.deployment, replicas.apis[1]
+    deployment.kill(victim)
+    for _ in range(4):
+        await front.call("GET", "/leads?email=searched-for@example.com")
+    await deployment.restart(victim)
     await asyncio.sleep(0.1)
     output = replicas.front.output()
     assert "searched-for" not in output
+    assert "client: " not in output
     assert '"path": "/leads"' in output
+    assert '"api_status": "502, ' in output, "which of them was away is still to be seen"
 
 
 def _problem(type_: ProblemType) -> dict[str, object]:
