@@ -145,7 +145,15 @@ async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database
 
 @pytest.mark.parametrize(
     "url",
-    ["mysql+asyncmy://localhost/leads", "postgresql+asyncpg://localhost", "sqlite://", "sqlite:///:memory:", "x", ""],
+    [
+        "mysql+asyncmy://localhost/leads",
+        "postgresql+asyncpg://localhost",
+        "postgresql://leads:half@the:password@localhost/leads",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "x",
+        "",
+    ],
 )
 def test_a_database_that_is_not_offered_is_refused_in_one_line(url):
     with pytest.raises(SettingsError, match=r"LEADS_DATABASE_URL .*no other database is offered") as caught:
