@@ -216,9 +216,16 @@ async def test_a_storage_starts_without_its_bucket_says_so_and_goes_on_by_itself
         assert await house.deployment.stop("storage") == 0
         house.deployment.launch("storage")
         await said_by_the_storage(house.deployment, "bucket", "the bucket answers SlowDown")
+        await until(lambda: unswept(house.deployment))
+        assert all(reason.startswith("the bucket answers SlowDown") for reason in unswept(house.deployment))
         is_refused(await client.post_lead("early@example.com", pdf(3000)))
         front.is_busy = False
         await goes_on(house, client, "early@example.com", 3000)
+
+
+def unswept(deployment: Deployment) -> list[str]:
+    """Why, each time."""
+    return [one["reason"] for one in deployment.log("storage") if one["event"] == "unfinished resumes not swept"]
 
 
 async def said_by_the_storage(deployment: Deployment, check: str, text: str) -> None:
