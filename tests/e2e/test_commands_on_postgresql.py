@@ -17,7 +17,7 @@ from tests.harness.kept import change, email_rows
 from tests.harness.postgresql import query
 from tests.harness.supervised import started
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.postgresql, pytest.mark.long]
 
 LEADS = str(Path(__file__).parents[2] / "leads")
 

@@ -25,7 +25,7 @@ from tests.harness.raw_http import Part, connection, form, head
 from tests.harness.replicas import SETTINGS, Replicas, replicated
 from tests.harness.sizes import embedded
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 
 RESUME = pdf(20_000)
 MIB = 1024 * 1024

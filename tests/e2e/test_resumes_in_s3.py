@@ -113,6 +113,7 @@ async def test_a_lead_comes_in_is_read_in_parts_and_all_of_it_adds_up(tmp_path: 
         assert (done.status, done.errors) == (0, "")
 
 
+@pytest.mark.long
 async def test_staff_are_led_to_the_bucket_where_that_is_allowed_and_can_be_done_safely(
     tmp_path: Path, s3_server: S3Server
 ):
@@ -138,6 +139,7 @@ async def test_staff_are_led_to_the_bucket_where_that_is_allowed_and_can_be_done
         assert (await client.call("GET", f"/leads/{short['id']}/resume")).status == 404
 
 
+@pytest.mark.long
 async def test_an_audit_names_what_the_bucket_lost_and_what_it_spoiled(tmp_path: Path, s3_server: S3Server):
     async with with_s3(tmp_path, s3_server) as house, client_of(house) as client:
         lost, spoiled, _ = [(await client.post_lead(f"{n}@example.com", pdf(3000))).json for n in "abc"]
@@ -151,6 +153,7 @@ async def test_an_audit_names_what_the_bucket_lost_and_what_it_spoiled(tmp_path:
         assert (await client.call("GET", f"/leads/{lost['id']}/resume")).status == 404
 
 
+@pytest.mark.long
 async def test_a_moment_of_slow_down_is_waited_out_and_a_long_one_is_a_503(tmp_path: Path, s3_server: S3Server):
     async with (
         s3_front(s3_server) as front,
@@ -176,7 +179,8 @@ async def test_a_moment_of_slow_down_is_waited_out_and_a_long_one_is_a_503(tmp_p
             await goes_on(house, client, f"long{size}@example.com", size)
 
 
-@pytest.mark.parametrize("fault", ["away", "slow", pytest.param("silent", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["away", "slow", "silent"])
 async def test_a_bucket_that_is_away_or_slow_is_a_503_and_nothing_is_half_kept(
     tmp_path: Path, s3_server: S3Server, fault: str
 ):
@@ -206,6 +210,7 @@ async def test_a_bucket_that_is_away_or_slow_is_a_503_and_nothing_is_half_kept(
             await goes_on(house, client, f"lead{size}@example.com", size)
 
 
+@pytest.mark.long
 async def test_a_storage_starts_without_its_bucket_says_so_and_goes_on_by_itself(tmp_path: Path, s3_server: S3Server):
     async with (
         s3_front(s3_server) as front,
