@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from services.api import leads, store
 from services.api.intake import Intake
+from services.api.rate_counts import ProcessCounts
 from services.api.rates import Rates
 from services.api.routes import intake_routes
 from services.api.settings import MIGRATIONS, ApiSettings
@@ -291,7 +292,7 @@ def break_commits(database: Database) -> None:
 def service(database: Database, discarded: list[str]):
     """`POST /leads` over a storage that keeps what it hashes only."""
 
-    async def put(_blob_id, chunks):
+    async def put(_blob_id, chunks, _disposition):
         body = [chunk async for chunk in chunks]
         return SimpleNamespace(size_bytes=sum(map(len, body)), sha256=sha256_of(body))
 
@@ -310,5 +311,5 @@ def service(database: Database, discarded: list[str]):
         concurrency=1,
     )
     app = create_service("api", Health({}), lifespan)
-    app.include_router(intake_routes(ApiSettings(intake_rate="off"), intake, Rates()))
+    app.include_router(intake_routes(ApiSettings(intake_rate="off"), intake, Rates(ProcessCounts())))
     return app
