@@ -69,7 +69,7 @@ lock: ## Pin requirements/*.in, with hashes, into requirements/*.txt (ARGS=--upg
 	@scripts/lock $(ARGS)
 
 clean: ## Remove .venv and every cache; never data/
-	@rm -rf .venv tests/contract/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv tests/contract/*/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find $(PYTHON_FILES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp says that .venv holds that file's packages. A .venv whose Python is gone is made anew.

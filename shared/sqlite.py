@@ -42,7 +42,7 @@ def file_of(url: str) -> Path | None:
     """The file that a `sqlite:///…` URL names; None for another kind of database."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: what stands for a port is no number, as in a cluster's URL
         return None
     return Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
 

@@ -181,7 +181,13 @@ def _read_head_as_get(scope: Scope) -> Scope:
     if scope["method"] != "HEAD" or _is_served(scope, "HEAD"):
         return scope
     headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+    scope["state"]["head"] = True
     return {**scope, "method": "GET", "headers": headers}
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether what a route reads as GET was asked as HEAD."""
+    return "head" in scope["state"]
 
 
 def _is_served(scope: Scope, method: str) -> bool:

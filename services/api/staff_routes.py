@@ -23,6 +23,7 @@ from services.api.storage_client import StorageClient
 from services.api.tables import User
 from shared.database import Database
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
+from shared.web import is_head
 
 _BEARER = OAuth2PasswordBearer(tokenUrl="leads/login", auto_error=False, description="E-mail address and password.")
 
@@ -224,6 +225,7 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff, *, red
         },
     )
     async def download_resume(
+        request: Request,
         lead_id: LeadId,
         range_: Annotated[
             str | None, Header(alias="Range", description="A part of it (RFC 9110, section 14.2).")
@@ -231,7 +233,8 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff, *, red
     ) -> Response:
         """The resume as it was sent, whole or in part (`Range`). Always a download, never a page of ours."""
         lead = await find_lead(database, lead_id)
-        url = await storage.link(lead.resume_path) if redirect else None
+        # A link is signed for GET: whoever followed it with HEAD would be refused.
+        url = await storage.link(lead.resume_path) if redirect and not is_head(request.scope) else None
         if url is not None:
             return RedirectResponse(url, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         found = await open_download(storage, lead, range_)

@@ -192,7 +192,9 @@ class ObjectBlobs:
             held += chunk
             if len(held) > PART_BYTES:
                 return await self._receive_long(blob_id, held, chunks, attributes)
-        return await self._receive_short(blob_id, bytes(held), attributes)
+        body = bytes(held)
+        held.clear()  # or it would be held twice for as long as the bucket takes
+        return await self._receive_short(blob_id, body, attributes)
 
     async def _receive_short(self, blob_id: str, body: bytes, attributes: "Attributes") -> Receipt:
         digest = await asyncio.to_thread(sha256, body)

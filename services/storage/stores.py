@@ -49,14 +49,20 @@ def _folder(settings: StorageSettings) -> Store:
 def _bucket(settings: StorageSettings) -> Store:
     """One that is away now may come back: it is not asked before the room answers, and `/readyz` tells of it."""
     # Here, since who has a folder need not wait for the library of buckets.
-    from services.storage.buckets import bucket_of
+    from services.storage.buckets import TROUBLES, bucket_of, trouble_of
     from services.storage.objects import ObjectBlobs
 
     blobs = ObjectBlobs(bucket_of(settings))
 
+    async def sweep_once() -> int:
+        try:
+            return await blobs.sweep(settings.storage_temp_grace_seconds)
+        except TROUBLES as error:
+            raise trouble_of(error) from error
+
     @asynccontextmanager
     async def tended() -> AsyncIterator[None]:
-        async with running(SWEEP, keep_swept(partial(blobs.sweep, settings.storage_temp_grace_seconds))):
+        async with running(SWEEP, keep_swept(sweep_once)):
             yield
 
     return Store(blobs, "bucket", tended)

@@ -19,7 +19,7 @@ def open_engines(url: str, setting: str) -> Engines:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: what stands for a port is no number; it may be half a password
         parsed = URL.create("unreadable")
     match parsed.drivername.partition("+")[0]:
         case "sqlite":

@@ -14,6 +14,7 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy import URL, Connection, event
@@ -35,6 +36,10 @@ STATEMENT_SECONDS = 10.0
 
 SILENCE_SECONDS = 12.0
 """After so long in one piece of work the connection is cut: the server, or the way to it, is frozen."""
+
+CLOSE_SECONDS = 0.5
+"""For what is under way at the end, and for goodbyes. A server that hangs answers none, and would keep a room that is
+told to stop for ever."""
 
 ASK_AGAIN_SECONDS = 0.1
 COLLISIONS_BORNE = 3
@@ -67,6 +72,8 @@ class Pool(Turns):
     def __init__(self, url: URL, count: int, schema: str, settings: Mapping[str, str]) -> None:
         super().__init__(count)
         self._engine = _engine(url, count, schema, settings)
+        self._drivers: WeakSet[asyncpg.Connection] = WeakSet()
+        event.listen(self._engine.sync_engine, "connect", self._connected)
         self._running: set[asyncio.Future[Any]] = set()
 
     def _start(self, work: Callable[[Connection], Result], *, at_leisure: bool) -> asyncio.Future[Result]:
@@ -110,10 +117,18 @@ class Pool(Turns):
                     raise
             await asyncio.sleep(ASK_AGAIN_SECONDS)
 
+    def _connected(self, connection: Any, _record: Any) -> None:
+        self._drivers.add(connection.driver_connection)
+
     async def _end(self) -> None:
-        if self._running:
-            await asyncio.wait(self._running)
-        await self._engine.dispose()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if self._running:
+                    await asyncio.wait(self._running)
+                await self._engine.dispose()
+        except TimeoutError:
+            for driver in self._drivers:
+                driver.terminate()
 
 
 def _engine(url: URL, count: int, schema: str, settings: Mapping[str, str]) -> AsyncEngine:

@@ -130,6 +130,8 @@ async def test_staff_are_led_to_the_bucket_where_that_is_allowed_and_can_be_done
         assert (file.status, file.body) == (206, pdf(3_000)[:10])
         assert file.headers["Content-Disposition"] == "attachment; filename*=UTF-8''cv.pdf"
         assert file.headers["Content-Type"] == "application/octet-stream"
+        head = await client.call("HEAD", f"/leads/{short['id']}/resume")
+        assert (head.status, head.headers["Content-Length"]) == (200, "3000"), "a link would be for GET alone"
         streamed = await client.call("GET", f"/leads/{long['id']}/resume")
         assert (streamed.status, streamed.body) == (200, pdf(12 * MIB))
         assert (await stranger.call("GET", f"{client.url}/leads/{short['id']}/resume")).status == 401
@@ -219,9 +221,16 @@ async def test_a_storage_starts_without_its_bucket_says_so_and_goes_on_by_itself
         assert await house.deployment.stop("storage") == 0
         house.deployment.launch("storage")
         await said_by_the_storage(house.deployment, "bucket", "the bucket answers SlowDown")
+        await until(lambda: unswept(house.deployment))
+        assert all(reason.startswith("the bucket answers SlowDown") for reason in unswept(house.deployment))
         is_refused(await client.post_lead("early@example.com", pdf(3000)))
         front.is_busy = False
         await goes_on(house, client, "early@example.com", 3000)
+
+
+def unswept(deployment: Deployment) -> list[str]:
+    """Why, each time."""
+    return [one["reason"] for one in deployment.log("storage") if one["event"] == "unfinished resumes not swept"]
 
 
 async def said_by_the_storage(deployment: Deployment, check: str, text: str) -> None:

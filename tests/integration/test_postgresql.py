@@ -36,7 +36,10 @@ ROOMS = pytest.mark.parametrize(
     ("setting", "migrations", "classes"),
     [
         pytest.param(
-            API, API_MIGRATIONS, (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, OutboxEvent), id="api"
+            API,
+            API_MIGRATIONS,
+            (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, api.RateCount, OutboxEvent),
+            id="api",
         ),
         pytest.param(NOTIFIER, NOTIFIER_MIGRATIONS, (notifier.Email,), id="notifier"),
     ],
@@ -219,6 +222,23 @@ async def test_a_frozen_server_is_noticed_and_no_connection_hangs_on_it_for_good
         async with asyncio.timeout(30):
             await retried(database, add("after"))
         assert query(database_url_of(database), "SELECT email FROM api.users ORDER BY 1")[0] == ("after",)
+
+
+async def test_a_frozen_server_keeps_nobody_who_closes(own_server):
+    """Neither with what it has in hand, nor by not saying goodbye."""
+    database = Database(own_server.url(own_server.add_database()))
+    await database.migrate(API_MIGRATIONS)
+    await asyncio.gather(*(database.read(COUNT) for _ in range(3)))
+    own_server.pause()
+    try:
+        in_hand = asyncio.create_task(database.write(add("in doubt")))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            await database.close()
+            with pytest.raises(Problem):
+                await in_hand
+    finally:
+        own_server.resume()
 
 
 def database_url_of(database: Database) -> str:

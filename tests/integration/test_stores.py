@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from limits import parse
 
 from services.api import search, staff, store
+from services.api.rate_counts import DatabaseCounts
 from services.api.search import LeadQuery
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from services.api.staff import UserError
@@ -218,3 +220,26 @@ async def test_the_outbox_remembers_what_was_published(api):
     assert all(fact.published_at is None for fact in await api[1].read(facts))
     await api[0].write(partial(outbox.forget_published, before=datetime.now(UTC)))
     assert (await api[0].read(outbox.backlog)).events == 3
+
+
+async def test_an_event_that_is_published_again_is_not_marked_by_what_was_confirmed_before(api):
+    await keep(api[0], submission("ann@x.com"), submission("bob@x.com"))
+    before = await waiting(api[0])
+    again, other = (one.message.id for one in before)
+    await api[1].write(partial(outbox.publish_again, ids=[again]))
+    await api[0].write(partial(outbox.mark_published, confirmed=before))
+    assert [one.message.id for one in await waiting(api[1])] == [again] != [other]
+    await api[0].write(partial(outbox.mark_published, confirmed=await waiting(api[0])))
+    assert await waiting(api[1]) == []
+
+
+async def test_uses_of_a_limit_are_counted_together(api):
+    limit, counts = parse("10/minute"), [DatabaseCounts(database) for database in api]
+    callers = [("ann", "bob")[number % 3 == 0] for number in range(60)]
+    key = limit.key_for
+    sums = await asyncio.gather(*(counts[n % 2].incr(key(who), 60) for n, who in enumerate(callers)))
+    for who, uses in Counter(callers).items():
+        assert sorted(sums[n] for n, caller in enumerate(callers) if caller == who) == list(range(1, uses + 1))
+        assert await counts[0].get(key(who)) == uses
+    await counts[1].reset()
+    assert await counts[0].get(key("ann")) == 0

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from services.api import leads, store
 from services.api.intake import Intake
+from services.api.rate_counts import ProcessCounts
 from services.api.rates import Rates
 from services.api.routes import intake_routes
 from services.api.settings import MIGRATIONS, ApiSettings
@@ -145,7 +146,15 @@ async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database
 
 @pytest.mark.parametrize(
     "url",
-    ["mysql+asyncmy://localhost/leads", "postgresql+asyncpg://localhost", "sqlite://", "sqlite:///:memory:", "x", ""],
+    [
+        "mysql+asyncmy://localhost/leads",
+        "postgresql+asyncpg://localhost",
+        "postgresql://leads:half@the:password@localhost/leads",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "x",
+        "",
+    ],
 )
 def test_a_database_that_is_not_offered_is_refused_in_one_line(url):
     with pytest.raises(SettingsError, match=r"LEADS_DATABASE_URL .*no other database is offered") as caught:
@@ -283,7 +292,7 @@ def break_commits(database: Database) -> None:
 def service(database: Database, discarded: list[str]):
     """`POST /leads` over a storage that keeps what it hashes only."""
 
-    async def put(_blob_id, chunks):
+    async def put(_blob_id, chunks, _disposition):
         body = [chunk async for chunk in chunks]
         return SimpleNamespace(size_bytes=sum(map(len, body)), sha256=sha256_of(body))
 
@@ -302,5 +311,5 @@ def service(database: Database, discarded: list[str]):
         concurrency=1,
     )
     app = create_service("api", Health({}), lifespan)
-    app.include_router(intake_routes(ApiSettings(intake_rate="off"), intake, Rates()))
+    app.include_router(intake_routes(ApiSettings(intake_rate="off"), intake, Rates(ProcessCounts())))
     return app

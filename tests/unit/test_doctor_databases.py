@@ -13,6 +13,7 @@ from services.cli.doctor.clock import check_clock
 from services.cli.doctor.databases import check_databases, check_staff
 from services.cli.doctor.report import State, exit_status
 from shared.ids import lowest_id
+from shared.sqlite import file_of
 from tests.harness.doctor import findings_of, prepared, the_one
 
 
@@ -125,3 +126,15 @@ async def test_looking_leaves_no_trace(data):
     before = sorted(file.name for file in data.iterdir())
     assert exit_status(await findings_of(check_databases, settings(data))) == 0
     assert sorted(file.name for file in data.iterdir()) == before
+
+
+@pytest.mark.parametrize("port", ["x", "of@password"])
+async def test_a_url_whose_port_is_no_number_is_named_by_its_setting_alone(tmp_path, port):
+    url = f"postgresql://leads:half@the:{port}/leads"
+    found = await the_one(check_databases, {**settings(tmp_path), "LEADS_DATABASE_URL": url}, State.FAILED)
+    assert found.found.startswith("LEADS_DATABASE_URL must be ")
+    assert port not in found.found + found.mend
+
+
+def test_the_nodes_of_a_cluster_with_their_ports_are_no_file():
+    assert file_of("amqp://leads:secret@rabbit-1:5672,rabbit-2:5672,rabbit-3/leads") is None
