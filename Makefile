@@ -17,7 +17,7 @@ run: .venv/.runtime ## Start api, storage and notifier in this terminal; Ctrl-C 
 test: .venv/.dev test-tools ## Run the tests, RabbitMQ ones on a private node (T=... runs some, long ones too)
 	@$(PYTEST) $(if $(T),-m '' $(T))
 
-test-long: .venv/.dev test-tools ## Run the tests that take their time: some twenty minutes more
+test-long: .venv/.dev test-tools ## Run the tests that take their time: some forty minutes more
 	@$(PYTEST) -m long
 
 .PHONY: test-tools

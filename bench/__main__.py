@@ -1,9 +1,9 @@
 """`make bench`: Leads measured beside what its users would take instead, and beside what this machine gives at most.
 
-`python -m bench` measures all parts (an hour), `python -m bench intake lists` some, `--short` everything in less than
-three minutes, which is what CI runs. `--write` puts the results into docs/performance.md. `python -m bench profile`
-tells where api and storage spend their time. Nothing is asserted about speed: machines differ. What is asserted is that
-nothing that was accepted is missing.
+`python -m bench` measures all parts (three quarters of an hour), `python -m bench intake lists` some, `--short`
+everything in less than three minutes, which is what CI runs. `--write` puts the results into docs/performance.md.
+`python -m bench profile` tells where api and storage spend their time. Nothing is asserted about speed.
+What is asserted is that nothing that was accepted is missing.
 """
 
 import argparse

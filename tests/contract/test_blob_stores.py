@@ -296,6 +296,7 @@ async def test_what_never_got_its_name_is_swept_after_the_grace_and_not_before(b
     assert await all_ids(bucket.inventory) == [kept]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

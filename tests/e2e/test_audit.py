@@ -196,6 +196,7 @@ async def audit_metrics(house: House) -> dict[str, float]:
     return {name: float(value) for name, value in (line.split() for line in lines if line.startswith("leads_audit"))}
 
 
+@pytest.mark.long
 async def test_the_result_is_a_metric_of_the_api(house: House):
     began_at = time.time()
     _, found, counts = await audit(house)

@@ -95,6 +95,7 @@ async def test_the_queues_command_tells_what_waits_and_what_to_mend(house, node)
     assert len(shown.errors.splitlines()) == 1
 
 
+@pytest.mark.long
 async def test_rooms_that_start_while_the_broker_is_away_come_up_and_lose_nothing(house, node):
     node.kill()
     before, _ = await post_many(house, "left-by-the-first", 10)

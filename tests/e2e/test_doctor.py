@@ -61,6 +61,7 @@ async def test_a_healthy_embedded_deployment_has_nothing_that_failed(small: Hous
     assert "takes the api's token" in found["storage"][0]["found"]
 
 
+@pytest.mark.long
 @pytest.mark.rabbitmq
 async def test_so_has_a_healthy_one_with_rabbitmq_and_sendgrid(tmp_path, rabbit_node):
     async with at_scale(tmp_path, rabbit_node, REAL) as house:
@@ -103,6 +104,7 @@ async def test_it_is_told_to_people_in_lines_that_say_what_to_do(small: House):
     assert "notifier room" not in done.output
 
 
+@pytest.mark.long
 async def test_nothing_keeps_it_longer_than_ten_seconds(small: House):
     """A port where everything is taken and nothing answered, as by a machine that hangs."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:

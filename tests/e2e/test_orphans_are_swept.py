@@ -82,6 +82,7 @@ async def test_what_an_api_left_that_was_killed_between_blob_and_commit_is_swept
         assert (await client.post_lead("cut-short@example.com", pdf(3000))).status == 201
 
 
+@pytest.mark.long
 async def test_a_sweep_goes_on_after_the_storage_was_away(house: House):
     house.deployment.kill("storage")
     await asyncio.sleep(2 * INTERVAL_SECONDS)

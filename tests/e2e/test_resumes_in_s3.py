@@ -85,6 +85,7 @@ async def goes_on(house: House, client: Client, email: str, size_bytes: int) -> 
     await wait_for(house.inbox, 2, lead_id=answer.json["id"])
 
 
+@pytest.mark.long
 async def test_a_lead_comes_in_is_read_in_parts_and_all_of_it_adds_up(tmp_path: Path, s3_server: S3Server):
     async with with_s3(tmp_path, s3_server, SETTINGS) as house, client_of(house) as client:
         for size in SIZES:

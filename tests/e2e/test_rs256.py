@@ -43,6 +43,7 @@ async def statuses(client: Client, tokens: list[str]) -> list[int]:
     return [answer.status for answer in answers]
 
 
+@pytest.mark.long
 async def test_tokens_are_verified_with_the_public_key_alone_and_the_public_key_forges_none(tmp_path, pem):
     file = tmp_path / "jwt.pem"
     file.write_text(pem)

@@ -165,6 +165,7 @@ async def test_a_restart_is_not_noticed_by_who_asks_after_it(own_server):
         assert await database.read(COUNT) == 2
 
 
+@pytest.mark.long
 async def test_a_server_that_is_killed_is_unavailable_until_it_is_back_and_lost_nothing(own_server):
     async with opened(own_server.url(own_server.add_database())) as database:
         await database.migrate(API_MIGRATIONS)
@@ -183,6 +184,7 @@ async def test_a_server_that_is_killed_is_unavailable_until_it_is_back_and_lost_
         assert await database.read(COUNT) == 2
 
 
+@pytest.mark.long
 async def test_a_server_that_comes_back_in_time_is_waited_for(own_server):
     async with opened(own_server.url(own_server.add_database())) as database:
         await database.migrate(API_MIGRATIONS)
@@ -204,6 +206,7 @@ async def retried(database: Database, work) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_frozen_server_is_noticed_and_no_connection_hangs_on_it_for_good(own_server, monkeypatch):
     monkeypatch.setattr(engine, "SILENCE_SECONDS", 1.0)
     monkeypatch.setattr(engine, "CONNECT_SECONDS", 0.5)
@@ -224,6 +227,7 @@ async def test_a_frozen_server_is_noticed_and_no_connection_hangs_on_it_for_good
         assert query(database_url_of(database), "SELECT email FROM api.users ORDER BY 1")[0] == ("after",)
 
 
+@pytest.mark.long
 async def test_a_frozen_server_keeps_nobody_who_closes(own_server):
     """Neither with what it has in hand, nor by not saying goodbye."""
     database = Database(own_server.url(own_server.add_database()))

@@ -19,7 +19,7 @@ from tests.harness.prometheus import CONFIGURATION, Prometheus, prometheus, targ
 from tests.harness.rabbitmq import RabbitNode
 from tests.harness.sizes import House, at_scale
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq, pytest.mark.long]
 
 SEEN_SECONDS = 30.0
 ONLY_WHILE_AN_ALERT_FIRES = "ALERTS"

@@ -53,6 +53,7 @@ async def test_nothing_that_was_published_is_lost_when_the_broker_is_killed(
     await asyncio.gather(consuming, return_exceptions=True)
 
 
+@pytest.mark.long
 async def test_settling_what_the_lost_broker_had_given_is_quiet_and_it_comes_again(
     rabbit_node: RabbitNode, bus: RabbitBus
 ) -> None:
@@ -73,6 +74,7 @@ async def test_settling_what_the_lost_broker_had_given_is_quiet_and_it_comes_aga
     assert (await bus.stats(WORK)).dead == 0
 
 
+@pytest.mark.long
 async def test_everything_survives_a_restart_of_the_broker(rabbit_node: RabbitNode, bus: RabbitBus) -> None:
     ready, retried, buried = message(), message(), message()
     await bus.publish([retried, buried, ready])
