@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -75,24 +76,23 @@ class StorageClient:
 
         `disposition` is what whoever is led to it past us is told (`link`).
         A short one goes in one piece when all of it is there, which is cheaper for both ends; a long one is streamed.
-        That cannot be said twice, so the token is tried before.
+        That cannot be said twice, so the storage says first whether it goes by our token (`Expect: 100-continue`).
         """
         held = bytearray()
         async for chunk in chunks:
             held += chunk
             if len(held) > SHORT_MAX_BYTES:
-                await self._try_token(blob_id)
                 return await self._put(blob_id, _Watched(held, chunks), disposition)
         return await self._put(blob_id, bytes(held), disposition)
 
     async def _put(self, blob_id: str, body: "bytes | _Watched", disposition: str) -> StoredBlob:
         try:
             async with asyncio.timeout(ANSWER_SECONDS) as patience:
-                data = body if isinstance(body, bytes) else body.chunks(patience)
-                can_repeat = isinstance(data, bytes)
+                streamed = isinstance(body, _Watched)
+                data = partial(body.chunks, patience) if isinstance(body, _Watched) else lambda: body
                 headers = {"Content-Disposition": disposition}
                 async with self._asked(
-                    "PUT", self._blob(blob_id), data=data, can_repeat=can_repeat, headers=headers
+                    "PUT", self._blob(blob_id), data=data, expect100=streamed, headers=headers
                 ) as response:
                     receipt = await self._expect(response, 201)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -100,14 +100,6 @@ class StorageClient:
                 raise body.failure from None
             raise self._unavailable("put", error) from error
         return StoredBlob(receipt["size_bytes"], receipt["sha256"])
-
-    async def _try_token(self, blob_id: str) -> None:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._asked("HEAD", self._blob(blob_id)) as response:
-                if response.status != HTTPStatus.NOT_FOUND:
-                    await self._expect(response, HTTPStatus.NOT_FOUND)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unavailable("head", error) from error
 
     async def discard(self, blob_id: str) -> None:
         """Remove a blob that no lead will refer to. Never raises: what stays behind is swept later."""
@@ -198,17 +190,17 @@ class StorageClient:
         method: str,
         url: str,
         *,
-        can_repeat: bool = True,
+        data: Callable[[], Any] = lambda: None,
         headers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer. A token that is refused may be one of another time: it is made anew, and asked again.
 
-        Twice, since clocks may jump at any moment, and others make tokens at the same time.
+        Twice, since clocks may jump at any moment, and others make tokens at the same time. `data` makes the body.
         """
-        for repairs_left in (2, 1, 0) if can_repeat else (0,):
+        for repairs_left in (2, 1, 0):
             sent = {**self._headers(), **(headers or {})}
-            async with self._session.request(method, url, headers=sent, **options) as response:
+            async with self._session.request(method, url, headers=sent, data=data(), **options) as response:
                 if response.status == HTTPStatus.UNAUTHORIZED:
                     self._learn_clock(response)
                     if repairs_left:
