@@ -67,6 +67,12 @@ def named(number: Signals) -> list[object]:
     return [pytest.param(case, id=case.name) for case in cases(number)]
 
 
+@pytest.fixture(autouse=True)
+def not_each_step_on_each_size_in_the_short_form(request: pytest.FixtureRequest) -> None:
+    if ON_POSTGRESQL in request.node.name and not IS_LONG:
+        pytest.skip("on PostgreSQL each step is part of `make chaos`; moments at random are tried here, too")
+
+
 @dataclass(frozen=True)
 class Stop:
     """How a SIGTERM ended, and how many leads of its storm were kept without their answers."""
