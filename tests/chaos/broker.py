@@ -96,15 +96,21 @@ class Broker:
 
     async def _confirmed(self) -> bool:
         """A node that has just come up may leave a question unanswered for ever: it is asked anew."""
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                connection = await aio_pika.connect(self.node.url(self.vhost))
-                async with connection, connection.channel() as channel:
-                    await channel.declare_queue(PROBE, durable=True, arguments={"x-queue-type": "quorum"})
-                    await channel.default_exchange.publish(aio_pika.Message(b""), PROBE)
-        except (AMQPError, TimeoutError, OSError):
+        asked = asyncio.create_task(self._ask())
+        await asyncio.wait([asked], timeout=ANSWER_SECONDS)
+        if not asked.done():
+            asked.cancel()  # and not waited for: it says goodbye, to which there may be no answer either
             return False
+        if isinstance(asked.exception(), AMQPError | TimeoutError | OSError):
+            return False
+        asked.result()
         return True
+
+    async def _ask(self) -> None:
+        connection = await aio_pika.connect(self.node.url(self.vhost))
+        async with connection, connection.channel() as channel:
+            await channel.declare_queue(PROBE, durable=True, arguments={"x-queue-type": "quorum"})
+            await channel.default_exchange.publish(aio_pika.Message(b""), PROBE)
 
     def published(self) -> int:
         """Events that the broker has confirmed."""

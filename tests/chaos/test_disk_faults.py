@@ -52,7 +52,12 @@ async def rig(tmp_path_factory, verdicts):
             pytest.skip(trouble)
         for name in DATABASES:
             (data / name).symlink_to(data / f"{name}.disk" / name)
-        settings = {**SETTINGS, "LEADS_STAFF_EMAIL": STAFF, "LEADS_STORAGE_MIN_FREE_BYTES": "0"}
+        settings = {
+            **SETTINGS,
+            "LEADS_STAFF_EMAIL": STAFF,
+            "LEADS_STORAGE_MIN_FREE_BYTES": "0",
+            "LEADS_STORAGE_TEMP_GRACE_SECONDS": "5",  # or the next sweep but one would come too late for the test
+        }
         async with deployed(folder, settings) as deployment:
             processes = dict(deployment.processes)
             yield Rig(House(deployment, mailbox_inbox(deployment.mailbox)), EMBEDDED, verdicts)
