@@ -42,7 +42,7 @@ async def test_without_its_broker_the_intake_is_as_fast_as_with_it(broker: Broke
     async def go_away(_storm: Storm) -> int:
         nonlocal away_from, back_at
         await asyncio.sleep(PRESENT_SECONDS)
-        broker.node.kill()
+        broker.node.crash()
         away_from = time.monotonic()
         await asyncio.sleep(AWAY_SECONDS)
         back_at = time.monotonic()

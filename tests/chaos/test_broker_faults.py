@@ -33,7 +33,7 @@ async def test_a_broker_that_dies_is_missed_for_two_seconds_after_it_is_back(bro
 
     async def die() -> None:
         if signal == "kill -9":
-            broker.node.kill()
+            broker.node.crash()
         resumed.append(await broker.restart())
 
     await broker.suffer(f"{signal} of RabbitMQ", die, times=times)
@@ -90,6 +90,23 @@ async def test_what_was_in_a_deleted_queue_is_published_again(broker: Broker):
         await broker.without_notifier(work)
 
     await broker.suffer(f"queue deleted with {LEFT_IN_QUEUE} events in it", fill_and_delete, times=TIMES)
+
+
+async def test_a_queue_whose_name_rabbitmq_lost_in_a_crash_is_deleted_and_filled_again(broker: Broker):
+    """It comes up without what it had, and without a leader, until somebody deletes it (docs/runbook.md)."""
+
+    async def crash() -> None:
+        async def work() -> None:
+            published = broker.published()
+            await broker.seconds_until(lambda: broker.published() >= published + LEFT_IN_QUEUE)
+            broker.node.crash_without_name(broker.vhost, broker.queue.name)
+            await asyncio.to_thread(broker.node.restart)
+            await broker.seconds_until(lambda: broker.unpublished() > 0)
+            broker.node.delete_queue(broker.vhost, broker.queue.name)
+
+        await broker.without_notifier(work)
+
+    await broker.suffer(f"queue lost with {LEFT_IN_QUEUE} events by a crash after its declaration", crash, times=1)
 
 
 async def test_a_deleted_exchange_or_binding_is_declared_anew(broker: Broker):

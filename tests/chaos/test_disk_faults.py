@@ -146,7 +146,7 @@ async def test_a_disk_that_leads_themselves_fill(rig: Rig, store: str):
 @pytest.mark.timeout(0 if IS_LONG else 120)
 @pytest.mark.parametrize("store", FOLDERS)
 async def test_a_disk_that_may_only_be_read(rig: Rig, store: str):
-    await suffer(rig, f"disk of {store} read-only", lambda: read_only(disk_of(rig.deployment, store)))
+    await suffer(rig, f"disk of {store} read-only", lambda: read_only(disk_of(rig.deployment, store)), sweeps=True)
 
 
 @pytest.mark.long

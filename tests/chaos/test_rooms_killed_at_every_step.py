@@ -70,7 +70,7 @@ def named(number: Signals) -> list[object]:
 @pytest.fixture(autouse=True)
 def not_each_step_on_each_size_in_the_short_form(request: pytest.FixtureRequest) -> None:
     if ON_POSTGRESQL in request.node.name and not IS_LONG:
-        pytest.skip("on PostgreSQL each step is part of `make chaos`; moments at random are tried here, too")
+        pytest.skip(f"each step on PostgreSQL is in the long form: T={__file__.rpartition('/tests/')[2]} make chaos")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ async def test_without_its_broker_the_api_accepts_as_fast_as_ever_and_the_mails_
     first, usual_seconds = await post_many(house, "before")
     await wait_for(house.inbox, 2 * POSTS)
 
-    node.kill()
+    node.crash()
     second, seconds = await post_many(house, "during")
     assert seconds < max(2 * usual_seconds, usual_seconds + 0.1)
     assert unpublished(house) == POSTS
@@ -87,7 +87,7 @@ async def test_the_queues_command_tells_what_waits_and_what_to_mend(house, node)
     assert shown.output.splitlines()[1].split() == ["notifier", "0", "?", "1", "0", "0"]
     assert "outbox: 0 waiting" in shown.output
 
-    node.kill()
+    node.crash()
     shown = await leads(house.deployment, "queues")
     assert shown.status == 1
     assert shown.output.startswith("outbox: 0 waiting")
@@ -97,7 +97,7 @@ async def test_the_queues_command_tells_what_waits_and_what_to_mend(house, node)
 
 @pytest.mark.long
 async def test_rooms_that_start_while_the_broker_is_away_come_up_and_lose_nothing(house, node):
-    node.kill()
+    node.crash()
     before, _ = await post_many(house, "left-by-the-first", 10)
     for room in ("api", "notifier"):
         house.deployment.kill(room)
@@ -119,7 +119,7 @@ async def test_a_broker_that_dies_again_and_again_under_load_loses_no_event(hous
     posting = asyncio.create_task(post_many(house, "storm", 150))
     for _ in range(2):
         await asyncio.sleep(0.3)
-        node.kill()
+        node.crash()
         await asyncio.to_thread(node.start)
     ids, _ = await posting
     deadline = time.monotonic() + 2 * FLOW_SECONDS

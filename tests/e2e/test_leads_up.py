@@ -110,6 +110,7 @@ def test_a_setting_that_cannot_work_is_one_line(
     assert done.returncode in {os.EX_CONFIG, os.EX_UNAVAILABLE}
 
 
+@pytest.mark.long
 def test_a_setting_that_only_one_room_reads_stops_them_all_with_its_line(environment: dict[str, str]) -> None:
     assert _leads("init", environment).returncode == 0
     done = _leads("up", {**environment, "LEADS_INTAKE_RATE": "often"})

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GRACE_SECONDS = 2.0
 INTERVAL_SECONDS = 0.3
+PATIENCE_SECONDS = 30.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -48,7 +49,7 @@ async def gone_after(deployment: Deployment, blob_id: str) -> float:
     """Seconds until the blob is gone."""
     began_at = time.monotonic()
     while blob_id in kept.blobs(deployment):
-        assert time.monotonic() - began_at < GRACE_SECONDS + 10
+        assert time.monotonic() - began_at < PATIENCE_SECONDS, deployment.log("api")[-10:]
         await asyncio.sleep(0.05)
     return time.monotonic() - began_at
 
@@ -66,6 +67,7 @@ async def test_an_orphan_is_swept_after_its_grace_and_a_leads_blob_is_not(house:
     assert len(swept) == 2
 
 
+@pytest.mark.long
 async def test_what_an_api_left_that_was_killed_between_blob_and_commit_is_swept_by_the_next(house: House):
     before = kept.blobs(house.deployment)
     async with Client(house.deployment.api_url) as client:

@@ -161,6 +161,7 @@ async def test_a_notifier_killed_while_sendgrid_hangs_sends_again_what_was_cut_s
     assert states(house.deployment, lead) == both("sent", 2)
 
 
+@pytest.mark.long
 async def test_a_rejected_mail_is_a_dead_letter_with_its_reason_and_a_replay_sends_it_alone(house: House):
     house.sendgrid.behave("400", times=1)
     (lead,) = await post(house, "rejected")

@@ -36,14 +36,19 @@ def filled(folder: Path, *, but_bytes: int = 0) -> Iterator[None]:
     """No room on the disk of that folder, or `but_bytes` of it and no more."""
     filler = folder / FILLER
     try:
-        with filler.open("wb", buffering=0) as file:
-            for piece_bytes in _PIECES_BYTES:
-                _extend(file.fileno(), piece_bytes)
-            if but_bytes:
-                os.truncate(filler, max(0, filler.stat().st_size - but_bytes))
+        fill_up(folder)
+        if but_bytes:
+            os.truncate(filler, max(0, filler.stat().st_size - but_bytes))
         yield
     finally:
         filler.unlink()
+
+
+def fill_up(folder: Path) -> None:
+    """Take what room there is, again if somebody gave some back since: a broker that rolls its log over does."""
+    with (folder / FILLER).open("ab", buffering=0) as file:
+        for piece_bytes in _PIECES_BYTES:
+            _extend(file.fileno(), piece_bytes)
 
 
 @asynccontextmanager

@@ -38,7 +38,7 @@ async def test_nothing_that_was_published_is_lost_when_the_broker_is_killed(
     async with asyncio.timeout(ARRIVAL_SECONDS):
         while len(received) < 200:
             await asyncio.sleep(0.01)
-    rabbit_node.kill()
+    rabbit_node.crash()
     seen_before = len(received)
     await asyncio.to_thread(rabbit_node.restart)
     async with asyncio.timeout(ARRIVAL_SECONDS):
@@ -61,7 +61,7 @@ async def test_settling_what_the_lost_broker_had_given_is_quiet_and_it_comes_aga
     await bus.publish(sent)
     async with bus.consume(WORK, prefetch=10) as deliveries:
         stale = [await receive(deliveries) for _ in sent]
-        rabbit_node.kill()
+        rabbit_node.crash()
         await asyncio.to_thread(rabbit_node.restart)
         await stale[0].ack()
         await stale[1].retry(DELAY_SECONDS, "too late")
@@ -92,10 +92,11 @@ async def test_everything_survives_a_restart_of_the_broker(rabbit_node: RabbitNo
     assert [letter.message.id for letter in await bus.peek(WORK, 10)] == [buried.id]
 
 
+@pytest.mark.long
 async def test_a_consumer_may_start_before_the_broker(rabbit_node: RabbitNode, bus: RabbitBus) -> None:
     sent = message()
     await bus.publish([sent])
-    rabbit_node.kill()
+    rabbit_node.crash()
     async with bus.consume(WORK, prefetch=1) as deliveries:
         with pytest.raises(BusUnavailable, match="LEADS_BROKER_URL"):
             await bus.stats(WORK)

@@ -1,0 +1,112 @@
+"""A PostgreSQL that is restarted, killed or frozen: unavailable for a while at most, and nothing is lost."""
+
+import asyncio
+import time
+
+import pytest
+from sqlalchemy import text
+
+from services.api.settings import MIGRATIONS as API_MIGRATIONS
+from shared.database import Database
+from shared.engines import postgresql as engine
+from shared.engines import turns
+from shared.problems import Problem, ProblemType
+from tests.harness.postgresql import query
+from tests.harness.room_on_postgresql import BUSY_SECONDS, COUNT, add, opened
+
+pytestmark = pytest.mark.postgresql
+
+
+async def test_a_restart_is_not_noticed_by_who_asks_after_it(own_server):
+    async with opened(own_server.url(own_server.add_database())) as database:
+        await database.migrate(API_MIGRATIONS)
+        await database.write(add("before"))
+        await database.read(COUNT)
+        own_server.restart()
+        await asyncio.sleep(0.1)
+        await database.write(add("after"))
+        assert await database.read(COUNT) == 2
+
+
+@pytest.mark.long
+async def test_a_server_that_is_killed_is_unavailable_until_it_is_back_and_lost_nothing(own_server):
+    async with opened(own_server.url(own_server.add_database())) as database:
+        await database.migrate(API_MIGRATIONS)
+        await database.write(add("before"))
+        asleep = asyncio.create_task(database.write(lambda session: session.execute(text("SELECT pg_sleep(60)"))))
+        await asyncio.sleep(0.3)
+        own_server.kill()
+        for cut in (asleep, database.write(add("never")), database.read(COUNT)):
+            with pytest.raises(Problem) as caught:
+                await cut
+            assert caught.value.type is ProblemType.UNAVAILABLE
+        starting = asyncio.create_task(asyncio.to_thread(own_server.start))
+        while not starting.done():
+            await asyncio.sleep(0.05)
+        await database.write(add("after"))
+        assert await database.read(COUNT) == 2
+
+
+@pytest.mark.long
+async def test_a_server_that_comes_back_in_time_is_waited_for(own_server):
+    async with opened(own_server.url(own_server.add_database())) as database:
+        await database.migrate(API_MIGRATIONS)
+        own_server.kill()
+        monotonic = time.monotonic()
+        asked = asyncio.create_task(retried(database, add("waited for")))
+        await asyncio.to_thread(own_server.start)
+        await asked
+        assert time.monotonic() - monotonic < 60
+        assert await database.read(COUNT) == 1
+
+
+async def retried(database: Database, work) -> None:
+    """As relay, notifier and clients do it."""
+    while True:
+        try:
+            return await database.write(work)
+        except Problem:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.long
+async def test_a_frozen_server_is_noticed_and_no_connection_hangs_on_it_for_good(own_server, monkeypatch):
+    monkeypatch.setattr(engine, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(engine, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(turns, "BUSY_TIMEOUT_SECONDS", BUSY_SECONDS)
+    async with opened(own_server.url(own_server.add_database())) as database:
+        await database.migrate(API_MIGRATIONS)
+        await database.write(add("before"))
+        own_server.pause()
+        try:
+            async with asyncio.timeout(30):
+                for _ in range(2):
+                    with pytest.raises(Problem):
+                        await database.write(add("never"))
+        finally:
+            own_server.resume()
+        async with asyncio.timeout(30):
+            await retried(database, add("after"))
+        assert query(database_url_of(database), "SELECT email FROM api.users ORDER BY 1")[0] == ("after",)
+
+
+@pytest.mark.long
+async def test_a_frozen_server_keeps_nobody_who_closes(own_server):
+    """Neither with what it has in hand, nor by not saying goodbye."""
+    database = Database(own_server.url(own_server.add_database()))
+    await database.migrate(API_MIGRATIONS)
+    await asyncio.gather(*(database.read(COUNT) for _ in range(3)))
+    own_server.pause()
+    try:
+        in_hand = asyncio.create_task(database.write(add("in doubt")))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            await database.close()
+            with pytest.raises(Problem):
+                await in_hand
+    finally:
+        own_server.resume()
+
+
+def database_url_of(database: Database) -> str:
+    return database._writer._engine.url.render_as_string(hide_password=False)
