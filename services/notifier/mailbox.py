@@ -188,10 +188,11 @@ def _write_durably(folder: Path, name: str, content: bytes) -> None:
 def _clear_up(incoming: Path, name: str) -> None:
     """What a notifier that was killed had written of this e-mail before: nobody else would ever remove it."""
     left_before = time.time() - _LEFT_BEHIND_SECONDS
-    for left in incoming.glob(f"{name}.*"):
-        with suppress(FileNotFoundError):
-            if left.stat().st_mtime < left_before:
-                left.unlink()
+    with os.scandir(incoming) as entries:
+        for left in entries:
+            with suppress(FileNotFoundError):
+                if left.name.startswith(f"{name}.") and left.stat().st_mtime < left_before:
+                    Path(left).unlink()
 
 
 def _owner_only(path: str, flags: int) -> int:
