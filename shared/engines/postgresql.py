@@ -10,9 +10,10 @@ again here, but by whoever knows whether that is safe.
 """
 
 import asyncio
-import inspect
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -42,6 +43,11 @@ CLOSE_SECONDS = 0.5
 told to stop for ever."""
 
 ASK_AGAIN_SECONDS = 0.1
+OPTIONS = frozenset({"host", "passfile", "ssl"})
+"""What may follow the `?` of a URL; `sslmode` is `ssl`. How long to wait, and for what, is Leads' own affair."""
+
+TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
 COLLISIONS_BORNE = 3
 """How often work begins anew when PostgreSQL picked it to end a deadlock."""
 
@@ -159,12 +165,26 @@ def _engine(url: URL, count: int, schema: str, settings: Mapping[str, str]) -> A
 
 
 def _understood(url: URL, setting: str) -> URL:
-    """The URL with options as asyncpg names them. Raises `SettingsError` for one that it does not know."""
+    """The URL with options as asyncpg names them. Raises `SettingsError` for one that it could not connect with."""
     options = dict(url.query)
     if "sslmode" in options:  # as libpq and the providers of databases write it
         options["ssl"] = options.pop("sslmode")
-    known = inspect.signature(asyncpg.connect).parameters.keys()
-    unknown = sorted(options.keys() - known)
-    if unknown:
-        raise SettingsError(f"{setting}: {unknown[0]} is no option of a connection (ssl is, for one).")
+    if unknown := sorted(options.keys() - OPTIONS):
+        raise SettingsError(
+            f"{setting}: {unknown[0]} is no option of a connection: Leads takes {', '.join(sorted(OPTIONS))}."
+        )
+    if "ssl" in options:
+        _check_tls(str(options["ssl"]), setting)
     return url.set(query=options)
+
+
+def _check_tls(mode: str, setting: str) -> None:
+    """Where the authority's certificate is looked for: https://www.postgresql.org/docs/current/libpq-ssl.html."""
+    if mode not in TLS_MODES:
+        raise SettingsError(f"{setting}: ssl must be one of {', '.join(TLS_MODES)}, not {mode}.")
+    authority = Path(os.environ.get("PGSSLROOTCERT") or Path.home() / ".postgresql" / "root.crt")
+    if mode.startswith("verify-") and not authority.is_file():
+        raise SettingsError(
+            f"{setting}: ssl={mode} needs the certificate of the authority, and {authority} is not there: "
+            "PGSSLROOTCERT names its file."
+        )

@@ -83,9 +83,22 @@ async def test_a_login_that_is_refused_and_a_server_that_is_away_are_named_witho
         assert [one.state for one in staff] == [State.SKIPPED]
 
 
-async def test_an_option_that_nobody_knows_is_named(prepared, postgres_url):
-    settings = {**prepared, "LEADS_DATABASE_URL": f"{postgres_url}?colour=blue"}
-    assert "colour is no option" in (await the_one(check_databases, settings, State.FAILED)).found
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("colour=blue", "colour is no option"),
+        ("timeout=3", "timeout is no option"),
+        ("ssl=nonsense", "ssl must be one of disable, allow"),
+        ("sslmode=verify-full", "PGSSLROOTCERT names its file"),
+    ],
+)
+async def test_an_option_that_cannot_work_is_named(prepared, postgres_url, option, words, monkeypatch):
+    monkeypatch.setenv("PGSSLROOTCERT", "/nowhere/root.crt")
+    settings = {**prepared, "LEADS_DATABASE_URL": f"{postgres_url}?{option}"}
+    assert words in (await the_one(check_databases, settings, State.FAILED)).found
+
+
+async def test_the_word_of_libpq_for_tls_is_understood(prepared, postgres_url):
     settings = {**prepared, "LEADS_DATABASE_URL": f"{postgres_url}?sslmode=disable"}
     assert [one.state for one in await findings_of(check_databases, settings)] == [State.OK] * 2
 
