@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
-from bench import downloads, intake, latency, lists, memory, notifier, profiler, relay, report, start, wrk
+from bench import downloads, intake, latency, lists, memory, notifier, profiler, relay, report, start, workers, wrk
 from bench.figures import Result
 from bench.floors import part as floors
 from bench.peers.pocketbase import MISSING as POCKETBASE_MISSING
@@ -23,11 +23,16 @@ from bench.peers.pocketbase import find_pocketbase
 from bench.peers.protocol import Lost
 from bench.rounds import say
 from bench.size import LONG, SHORT, Size
+from tests.harness.nginx import MISSING as NGINX_MISSING
+from tests.harness.nginx import find_nginx
+from tests.harness.postgresql import MISSING as POSTGRESQL_MISSING
+from tests.harness.postgresql import find_postgresql
 from tests.harness.rabbitmq import MISSING as RABBITMQ_MISSING
 from tests.harness.rabbitmq import find_rabbitmq
 
 PARTS: Mapping[str, Callable[[Size, Path], Coroutine[None, None, Result]]] = {
     "intake": intake.measure,
+    "workers": workers.measure,
     "lists": lists.measure,
     "downloads": downloads.measure,
     "floors": floors.measure,
@@ -104,9 +109,13 @@ def _missing() -> str | None:
     """What is not installed."""
     if not wrk.is_here():
         return wrk.MISSING
-    if find_pocketbase() is None:
-        return POCKETBASE_MISSING
-    return RABBITMQ_MISSING if find_rabbitmq() is None else None
+    wanted = (
+        (find_pocketbase, POCKETBASE_MISSING),
+        (find_rabbitmq, RABBITMQ_MISSING),
+        (find_postgresql, POSTGRESQL_MISSING),
+        (find_nginx, NGINX_MISSING),
+    )
+    return next((missing for find, missing in wanted if find() is None), None)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from bench import wrk
 from bench.figures import Figure, Result, Table, at_least_share, at_most_share, number, ratio, reported, spread
 from bench.floors.part import per_second
 from bench.peers.bare import BareAsgi
-from bench.peers.leads import Leads, LeadsOnRabbitMQ
+from bench.peers.leads import Leads, LeadsOnPostgreSQL, LeadsOnRabbitMQ
 from bench.peers.pocketbase import PocketBase
 from bench.peers.protocol import Kept, Peer
 from bench.peers.takehome import Takehome
 from bench.rounds import own_folder, rotated, say
 from bench.size import Size
 
-PEERS: Sequence[Callable[[Path], Peer]] = (Takehome, PocketBase, Leads, LeadsOnRabbitMQ, BareAsgi)
+PEERS: Sequence[Callable[[Path], Peer]] = (Takehome, PocketBase, Leads, LeadsOnRabbitMQ, LeadsOnPostgreSQL, BareAsgi)
 SCRIPT = "bare script, no server"
 WARM_UP_SECONDS = 1
 ABOUT = (
@@ -29,7 +29,7 @@ ABOUT = (
     " brackets. Every round's rows and files were counted; at Leads each also has its event and both e-mails, which may"
     " drain afterwards. Leads and the bare script keep files and rows with fsync; PocketBase and the take-home do not"
     " fsync files. The bare script parses the same body, keeps the same file and group-commits the same row, without"
-    " HTTP. Memory is that of all processes of a system but RabbitMQ's, right after the load."
+    " HTTP. Memory is that of all processes of a system but RabbitMQ's and PostgreSQL's, right after the load."
 )
 
 
@@ -73,7 +73,7 @@ def _figures(rounds: Mapping[str, Sequence[Round]], script: Sequence[float]) -> 
     rate = f"intake, {ours}"
     drained = ", ".join(
         f"{name} {number(max(one.kept.drained_seconds or 0.0 for one in rounds[name]))} s"
-        for name in (ours, LeadsOnRabbitMQ.name)
+        for name in (ours, LeadsOnRabbitMQ.name, LeadsOnPostgreSQL.name)
     )
     return [
         at_least_share(rate, rates[ours], rates[theirs], of=theirs, share=1.0, unit="leads/s"),

@@ -1,13 +1,13 @@
 """What Leads kept of a burst: how long it takes until all of it is done, and that none of it is missing."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from bench.peers.protocol import Lost
 from tests.harness.deployment import Deployment
-from tests.harness.kept import blobs
+from tests.harness.kept import blobs, rows
 
 STALLED_SECONDS = 60.0
 """The e-mails of a burst may take their time, but some must come all along."""
@@ -20,7 +20,7 @@ async def wait_until_drained(deployment: Deployment) -> float:
     while True:
         before, sent = sent, emails_sent(deployment)
         now = time.monotonic()
-        if sent >= 2 * count(deployment, "leads.db", "leads"):
+        if sent >= 2 * count(deployment.leads_db, "leads"):
             return now - started
         if sent > before:
             moved = now
@@ -34,8 +34,8 @@ def check_nothing_is_missing(deployment: Deployment, at_least: int, mails: Calla
 
     `mails` tells how many e-mails arrived, where they do not go into the mailbox folder.
     """
-    leads = count(deployment, "leads.db", "leads")
-    published = count(deployment, "leads.db", "outbox", "published_at IS NOT NULL")
+    leads = count(deployment.leads_db, "leads")
+    published = count(deployment.leads_db, "outbox", "published_at IS NOT NULL")
     stored = len(blobs(deployment))
     arrived = mails() if mails else sum(1 for _ in deployment.mailbox.glob("*.eml"))
     found = {"leads": leads, "events": published, "blobs": stored, "e-mails / 2": arrived / 2}
@@ -44,15 +44,11 @@ def check_nothing_is_missing(deployment: Deployment, at_least: int, mails: Calla
     return leads
 
 
-def count(deployment: Deployment, database: str, table: str, where: str = "1") -> int:
-    """Rows of a table, read from outside."""
-    connection = sqlite3.connect(f"file:{deployment.data / database}?mode=ro", uri=True)
-    try:
-        return int(connection.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0])
-    finally:
-        connection.close()
+def count(database: Path | str, table: str, where: str = "1 = 1") -> int:
+    """Rows of a table, read from outside. The database is a file of SQLite, or the URL of PostgreSQL."""
+    return int(rows(database, f"SELECT count(*) FROM {table} WHERE {where}")[0][0])
 
 
 def emails_sent(deployment: Deployment) -> int:
     """E-mails that the notifier has handed over."""
-    return count(deployment, "notifier.db", "emails", "state = 'sent'")
+    return count(deployment.notifier_db, "emails", "state = 'sent'")

@@ -57,7 +57,8 @@ async def _round(bus: str, leads: int, folder: Path) -> tuple[float, Requests]:
             provider = await stack.enter_async_context(Provider(room / "provider"))
             settings = dict(provider.settings)
             if bus == "RabbitMQ":
-                settings["LEADS_BROKER_URL"] = await stack.enter_async_context(broker(room / "rabbitmq"))
+                node = await stack.enter_async_context(broker(room / "rabbitmq"))
+                settings["LEADS_BROKER_URL"] = node.url()
             deployment = Deployment(room, settings)
             stack.callback(deployment.end)
             await _fill(deployment, settings, leads)

@@ -42,15 +42,15 @@ async def measure(size: Size, folder: Path) -> Result:
 
 async def _round(size: Size, folder: Path) -> float:
     with own_folder(folder, "relay") as room:
-        async with broker(room / "rabbitmq") as url:
-            deployment = Deployment(room, {"LEADS_BROKER_URL": url})
+        async with broker(room / "rabbitmq") as node:
+            deployment = Deployment(room, {"LEADS_BROKER_URL": node.url()})
             await _fill(deployment, size.events)
             deployment.launch("api")
             try:
                 await _published(deployment)
             finally:
                 deployment.end()
-            await _check(url, size.events)
+            await _check(node.url(), size.events)
             marked = rows(
                 deployment.data / "leads.db",
                 "SELECT (julianday(published_at) - 2440587.5) * 86400, count(*) FROM outbox GROUP BY 1 ORDER BY 1",
@@ -82,7 +82,7 @@ async def _published(deployment: Deployment) -> None:
     """Wait until all is marked as published. Raises `Lost` when it no longer goes on."""
     left, moved_at = -1, time.monotonic()
     while left != 0:
-        before, left = left, count(deployment, "leads.db", "outbox", "published_at IS NULL")
+        before, left = left, count(deployment.leads_db, "outbox", "published_at IS NULL")
         if left != before:
             moved_at = time.monotonic()
         elif time.monotonic() > moved_at + STALLED_SECONDS:

@@ -72,7 +72,7 @@ class Seen:
 async def soak(deployment: Deployment, plan: Plan) -> Seen:
     """Run the plan, and look whether everything that was accepted is there whole afterwards."""
     seen = Seen()
-    before = kept.count(deployment, "leads.db", "leads")
+    before = kept.count(deployment.leads_db, "leads")
     beside = [
         asyncio.create_task(work)
         for work in (_sample(deployment, plan, seen), _staff(deployment, seen), _restart(deployment, plan, seen))

@@ -10,9 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from bench import kept, wrk
+from bench.peers.process import processor_seconds
 from bench.vitals import sample
 from tests.harness.collector import Collector
 from tests.harness.deployment import ROOMS, Deployment, deployed
@@ -25,10 +24,10 @@ async def cost(folder: Path, settings: Mapping[str, str], seconds: int) -> str:
     async with deployed(folder, settings) as deployment:
         await wrk.post_leads(f"{deployment.api_url}/leads", WARM_UP_SECONDS)
         await kept.wait_until_drained(deployment)
-        before = processor_seconds(deployment)
+        before = _by_room(deployment)
         run = await wrk.post_leads(f"{deployment.api_url}/leads", seconds)
         await kept.wait_until_drained(deployment)
-        after = processor_seconds(deployment)
+        after = _by_room(deployment)
         memory = {room: one.rss_mib for room, one in sample(deployment, run.accepted).items()}
     each = {room: (after[room] - before[room]) * 1000 / run.accepted for room in ROOMS}
     spent = ", ".join(f"{room} {each[room]:.2f} ms" for room in ROOMS)
@@ -36,10 +35,9 @@ async def cost(folder: Path, settings: Mapping[str, str], seconds: int) -> str:
     return f"{spent} a lead; {held} after {run.accepted:,} leads at {run.per_second:,.0f}/s"
 
 
-def processor_seconds(deployment: Deployment) -> dict[str, float]:
-    """Processor time of each room so far."""
-    times = {room: psutil.Process(process.pid).cpu_times() for room, process in deployment.processes.items()}
-    return {room: spent.user + spent.system for room, spent in times.items()}
+def _by_room(deployment: Deployment) -> dict[str, float]:
+    """Processor time of each room so far, in seconds."""
+    return {room: processor_seconds([process.pid]) for room, process in deployment.processes.items()}
 
 
 async def main(seconds: int, rounds: int) -> None:

@@ -24,10 +24,10 @@ async def measure(size: Size, folder: Path) -> Result:
     """All floors but those that the intake's rounds hold: the bare ASGI app and the bare script."""
     seen: dict[str, list[float]] = {name: [] for name in WHAT}
     with own_folder(folder, "floors") as room:
-        async with broker(room / "rabbitmq") as url:
+        async with broker(room / "rabbitmq") as node:
             for _ in range(size.rounds):
                 for name, values in seen.items():
-                    values.append(await per_second(name, size.floor_seconds, url))
+                    values.append(await per_second(name, size.floor_seconds, node.url()))
                     say(f"floors: {name}: {values[-1]:,.0f}/s")
     figures = [reported(what, f"{statistics.median(seen[name]):,.0f} {unit}") for name, (what, unit) in WHAT.items()]
     rows = tuple((what, f"{spread(seen[name])} {unit}") for name, (what, unit) in WHAT.items())

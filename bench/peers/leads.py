@@ -1,4 +1,4 @@
-"""Leads, with its embedded defaults or on a RabbitMQ node of its own. Only the rate limits are off."""
+"""Leads, with its embedded defaults, or on RabbitMQ and PostgreSQL of its own. Only the rate limits are off."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
@@ -11,8 +11,10 @@ from bench.peers.process import resident_mib
 from bench.peers.protocol import Kept
 from bench.peers.rows import Row, rows
 from shared.ids import new_id
+from shared.postgresql import SCHEMAS
 from tests.harness.client import Client
 from tests.harness.deployment import ADMIN, PASSWORD, deployed
+from tests.harness.postgresql import PostgresServer
 from tests.harness.rabbitmq import RabbitNode
 
 _COLUMNS = (
@@ -26,13 +28,14 @@ class Leads:
 
     name = "Leads"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self._folder = folder
+        self._settings = settings or {}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             settings = await stack.enter_async_context(self._surroundings())
-            self.deployment = await stack.enter_async_context(deployed(self._folder, settings))
+            self.deployment = await stack.enter_async_context(deployed(self._folder, {**settings, **self._settings}))
             self._stack = stack.pop_all()
         return self
 
@@ -93,18 +96,35 @@ class LeadsOnRabbitMQ(Leads):
 
     @asynccontextmanager
     async def _surroundings(self) -> AsyncIterator[Mapping[str, str]]:
-        async with broker(self._folder / "rabbitmq") as url:
-            yield {"LEADS_BROKER_URL": url}
+        async with broker(self._folder / "rabbitmq") as self.node:
+            yield {"LEADS_BROKER_URL": self.node.url()}
+
+
+class LeadsOnPostgreSQL(LeadsOnRabbitMQ):
+    """The same with PostgreSQL in place of SQLite, too."""
+
+    name = "Leads on RabbitMQ and PostgreSQL"
+
+    @asynccontextmanager
+    async def _surroundings(self) -> AsyncIterator[Mapping[str, str]]:
+        self.server = PostgresServer()
+        try:
+            self.server.start()
+            url = self.server.url(self.server.add_database())
+            async with super()._surroundings() as settings:
+                yield {**settings, **dict.fromkeys(SCHEMAS, url)}
+        finally:
+            self.server.remove()
 
 
 @asynccontextmanager
-async def broker(folder: Path) -> AsyncIterator[str]:
-    """A RabbitMQ node of its own; yields its URL. Raises `RuntimeError` when RabbitMQ is not installed."""
+async def broker(folder: Path) -> AsyncIterator[RabbitNode]:
+    """A RabbitMQ node of its own. Raises `RuntimeError` when RabbitMQ is not installed."""
     folder.mkdir(parents=True)
     node = RabbitNode(folder)
     try:
         node.start()
-        yield node.url()
+        yield node
     finally:
         node.stop()
 

@@ -80,7 +80,15 @@ class Server:
 
 def resident_mib(pids: Iterable[int]) -> float:
     """Resident memory of these processes and their children."""
-    found = [
-        process for pid in pids for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
-    ]
-    return sum(process.memory_info().rss for process in found) / MIB
+    return sum(process.memory_info().rss for process in _with_children(pids)) / MIB
+
+
+def processor_seconds(pids: Iterable[int]) -> float:
+    """Processor time of these processes and their children so far; that of children which have ended is lost."""
+    times = [process.cpu_times() for process in _with_children(pids)]
+    return sum(time.user + time.system for time in times)
+
+
+def _with_children(pids: Iterable[int]) -> list[psutil.Process]:
+    firsts = [psutil.Process(pid) for pid in pids]
+    return [process for first in firsts for process in (first, *first.children(recursive=True))]

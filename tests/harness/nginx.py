@@ -40,6 +40,13 @@ class Nginx:
         """Where leads are sent."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Of its first process. Raises `RuntimeError` when it was not started."""
+        if self._process is None:
+            raise RuntimeError("nginx was not started")
+        return self._process.pid
+
     async def start(self) -> None:
         """Returns when it listens. Raises `RuntimeError` with its output."""
         with (self._folder / "output.log").open("ab") as output:

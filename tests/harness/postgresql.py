@@ -67,6 +67,13 @@ class PostgresServer:
         """Whether the server's first process is there."""
         return self._postmaster is not None and self._postmaster.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of its first process. Raises `RuntimeError` when it was not started."""
+        if self._postmaster is None:
+            raise RuntimeError("PostgreSQL was not started")
+        return self._postmaster.pid
+
     def url(self, database: str, *, password: str | None = None, port: int | None = None) -> str:
         """`postgresql+asyncpg://` with the user who owns the database; another `password` makes a wrong login."""
         secret = password or self._passwords[USER]

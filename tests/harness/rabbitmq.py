@@ -97,6 +97,13 @@ class RabbitNode:
         """Whether the broker's process is there."""
         return self._broker is not None and self._broker.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the broker's process. Raises `RuntimeError` when it was not started."""
+        if self._broker is None:
+            raise RuntimeError("RabbitMQ was not started")
+        return self._broker.pid
+
     def url(self, vhost: str = "/", *, password: str | None = None, port: int | None = None) -> str:
         """`amqp://` with the node's first user; another `password` makes a wrong login, `port` leads to a proxy."""
         path = "%2F" if vhost == "/" else vhost

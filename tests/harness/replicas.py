@@ -23,18 +23,21 @@ class Replicas:
 
 
 @asynccontextmanager
-async def replicated(house: House, folder: Path, *, count: int = 2) -> AsyncIterator[Replicas]:
+async def replicated(house: House, folder: Path, *, apis: int = 2, notifiers: int = 2) -> AsyncIterator[Replicas]:
     """So many apis and notifiers in place of one each. The house ends the rooms, this the front."""
     deployment = house.deployment
-    apis, notifiers = ([room, *(deployment.add(room) for _ in range(count - 1))] for room in ("api", "notifier"))
-    for name in (*apis[1:], *notifiers[1:]):
+    names = [
+        [room, *(deployment.add(room) for _ in range(count - 1))]
+        for room, count in {"api": apis, "notifier": notifiers}.items()
+    ]
+    for name in (*names[0][1:], *names[1][1:]):
         await deployment.restart(name)
-    front = Nginx(folder, [deployment.ports[name] for name in apis])
+    front = Nginx(folder, [deployment.ports[name] for name in names[0]])
     deployment.ports["front"] = front.port
     try:
         await front.start()
         deployment.door = "front"
-        yield Replicas(house, front, apis, notifiers)
+        yield Replicas(house, front, *names)
     finally:
         deployment.door = "api"
         front.stop()
