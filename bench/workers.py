@@ -24,10 +24,10 @@ WARM_UP_SECONDS = 2
 ABOUT = (
     "Apis on RabbitMQ and PostgreSQL behind one nginx, one storage and one notifier, all on the cores of this machine"
     f" and beside the load ({wrk.CONNECTIONS} connections, 64 KiB PDF by multipart, unique addresses). E-mails go to a"
-    f" local stand-in for SendGrid that answers after {ANSWER_SECONDS * 1000:.0f} ms. What is to be seen is the price of"
-    " a lead, from which docs/scaling.md reckons, not that more apis on the same cores take in more. Rows, files, events"
-    " and e-mails were counted. Processor time is taken from the first lead to the last e-mail, over all processes of a"
-    " part."
+    f" local stand-in for SendGrid that answers after {ANSWER_SECONDS * 1000:.0f} ms. What is to be seen is the price"
+    " of a lead, from which docs/scaling.md reckons, not that more apis on the same cores take in more. Rows, files,"
+    " events and e-mails were counted. Processor time is taken from the first lead to the last e-mail, over all"
+    " processes of a part."
 )
 
 
