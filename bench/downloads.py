@@ -63,7 +63,7 @@ async def _side_by_side(
             url = await peer.resume_url(found_by[peer.name], headers)
             await _check_bytes(peer.name, url, headers, resume)
             await load(peer.name, url, headers)
-        await load(BARE, f"{bare.url}/{size_bytes}", {})
+        await load(BARE, f"{bare.intake_url}/{size_bytes}", {})
     return loads
 
 

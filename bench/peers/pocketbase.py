@@ -15,11 +15,11 @@ from typing import Any, Self
 
 import aiohttp
 
-from bench.peers.process import Server, resident_mib
-from bench.peers.protocol import ADDRESS, PASSWORD, Kept, still
+from bench.peers.process import Server
+from bench.peers.protocol import ADDRESS, PASSWORD, Kept
 from bench.peers.rows import Row, rows
+from bench.peers.server import ServerPeer
 from tests.harness.client import Answer, Client
-from tests.harness.deployment import free_ports
 
 MISSING = "pocketbase is not installed: `make bench` installs it (requirements/bench.txt)"
 _SIGNED_IN = "@request.auth.id != ''"
@@ -60,15 +60,14 @@ def find_pocketbase() -> Path | None:
     return Path(found) if found else None
 
 
-class PocketBase:
+class PocketBase(ServerPeer):
     """One deployment of it."""
 
     name = "PocketBase"
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._data = folder / "pb_data"
-        self._url = f"http://127.0.0.1:{free_ports(1)[0]}"
 
     async def __aenter__(self) -> Self:
         program = find_pocketbase()
@@ -87,9 +86,6 @@ class PocketBase:
             raise
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._server.stop()
-
     @property
     def intake_url(self) -> str:
         return f"{self._url}/api/collections/leads/records"
@@ -98,12 +94,6 @@ class PocketBase:
     def list_url(self) -> str:
         """Without its total, which would cost it most of its time: Leads tells it on request only, too."""
         return f"{self.intake_url}?filter=(state='PENDING')&sort=-created&perPage=50&skipTotal=1"
-
-    async def settle(self, accepted: int) -> Kept:
-        return await still(self.name, self._count, accepted)
-
-    def resident_mib(self) -> float:
-        return resident_mib([self._server.pid])
 
     async def sign_in(self) -> Mapping[str, str]:
         async with Client(self._url) as client:

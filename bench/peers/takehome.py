@@ -7,21 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from bench.peers.process import Server, resident_mib
-from bench.peers.protocol import ADDRESS, PASSWORD, Kept, still
+from bench.peers.process import Server
+from bench.peers.protocol import ADDRESS, PASSWORD, Kept
 from bench.peers.rows import rows
+from bench.peers.server import ServerPeer
 from tests.harness.client import Client
-from tests.harness.deployment import free_ports
 
 
-class Takehome:
+class Takehome(ServerPeer):
     """One deployment of it."""
 
     name = "FastAPI take-home"
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._url = f"http://127.0.0.1:{free_ports(1)[0]}"
 
     async def __aenter__(self) -> Self:
         environment = {
@@ -35,9 +31,6 @@ class Takehome:
         await self._server.ready(f"{self._url}/docs")
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._server.stop()
-
     @property
     def intake_url(self) -> str:
         return f"{self._url}/leads"
@@ -45,12 +38,6 @@ class Takehome:
     @property
     def list_url(self) -> str:
         return f"{self._url}/leads?state=PENDING&limit=50"
-
-    async def settle(self, accepted: int) -> Kept:
-        return await still(self.name, self._count, accepted)
-
-    def resident_mib(self) -> float:
-        return resident_mib([self._server.pid])
 
     async def sign_in(self) -> Mapping[str, str]:
         async with Client(self._url) as client:

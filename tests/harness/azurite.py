@@ -4,23 +4,20 @@ import base64
 import hashlib
 import hmac
 import shutil
-import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 
 from tests.harness.deployment import ROOT, free_ports
+from tests.harness.http_server import serving
 
 MISSING = "Azurite is not installed here: run `scripts/contract-tools`, which says what it needs."
 
 FOLDER = ROOT / "tests" / "contract" / "azurite" / "node_modules"
 PROGRAM = FOLDER / ".bin" / "azurite-blob"
-START_SECONDS = 60.0
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The same in each Azurite, and printed in its manual."""
@@ -70,24 +67,5 @@ def azurite(folder: Path) -> Iterator[Azurite]:
     (port,) = free_ports(1)
     options = ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"]
     command = [str(PROGRAM), "--blobHost", "127.0.0.1", "--blobPort", str(port), *options]
-    with (folder / "azurite.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)
-    try:
-        _wait(process, port, folder / "azurite.log")
+    with serving(command, f"http://127.0.0.1:{port}/", folder / "azurite.log"):
         yield Azurite(port)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
-                return
-        except HTTPError:  # it answers, and refuses
-            return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError(f"Azurite did not start:\n{log.read_text()[-4000:]}")

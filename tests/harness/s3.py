@@ -4,8 +4,6 @@ Keeps everything in memory. Knows nothing of Leads but the settings that lead to
 """
 
 import socket
-import subprocess
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,12 +11,12 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Self
-from urllib.error import URLError
 
 import aiohttp
 from aiohttp import web
 
 from tests.harness.deployment import ROOT, free_ports
+from tests.harness.http_server import serving
 
 MISSING = "The S3 server is not installed here: run `scripts/s3`."
 
@@ -26,7 +24,6 @@ PYTHON = ROOT / ".venv" / "s3" / "bin" / "python"
 BEHIND = "TESTS_S3_ENDPOINT"
 """In a deployment's environment: where a test finds its bucket whatever stands before it. No room reads this."""
 
-START_SECONDS = 60.0
 KEY = {"AWS_ACCESS_KEY_ID": "a-key-of-the-tests", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -74,25 +71,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         raise RuntimeError(MISSING)
     (port,) = free_ports(1)
     command = [str(PYTHON), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (folder / "s3.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)
-    try:
-        _wait(process, port, folder / "s3.log")
+    with serving(command, f"http://127.0.0.1:{port}/moto-api/", folder / "s3.log"):
         yield S3Server(port)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError(f"the S3 server did not start:\n{log.read_text()[-4000:]}")
 
 
 class S3Front:
