@@ -1,10 +1,10 @@
-"""`make soak`: an hour at 70 % of the highest intake rate. Does anything fail, grow, or get lost?
+"""`make soak`: an hour at 70 % of the highest rate. Does anything fail, grow, or get lost?
 
-`python -m bench.soak --minutes 60` finds the highest rate first, at which a burst of wrk's comes in and is e-mailed;
-`--rate 50` sets what to run at instead.
-Leads come at a fixed rate whether or not answers do (open model), and latency counts from when a lead was due, so that
-no waiting is hidden. The staff list, read and download meanwhile; the notifier is stopped and started once, within the
-first half. Memory and descriptors are judged over the second half. Ends with status 1 when a figure is missed.
+`python -m bench.soak --minutes 60` finds the highest rate first, at which a burst comes in and is e-mailed; `--rate 50`
+sets what to run at instead. Leads come at a fixed rate whether or not answers do (open model), and latency counts from
+when a lead was due, so that no waiting is hidden. The staff list, read and download meanwhile; the notifier is stopped
+and started once, within the first half. Memory and descriptors are judged over the second half. Ends with status 1 when
+a figure is missed.
 """
 
 import argparse
@@ -215,7 +215,7 @@ def check_disk(plan: Plan, folder: Path) -> None:
 
 
 async def highest_rate(deployment: Deployment, resume_bytes: int) -> float:
-    """Leads a second, from the first of a burst to the last e-mail of it: beyond that, e-mails fall ever further behind."""
+    """Leads a second, from the first of a burst to its last e-mail: beyond that, e-mails fall ever further behind."""
     found = await wrk.post_leads(f"{deployment.api_url}/leads", PROBE_SECONDS, resume_bytes)
     took_seconds = found.seconds + await kept.wait_until_drained(deployment)
     rate = found.accepted / took_seconds
