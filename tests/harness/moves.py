@@ -1,0 +1,72 @@
+"""A deployment's rows on their way from SQLite to PostgreSQL, as somebody else sees them on either side."""
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from services.cli.migrate.rooms import API_TABLES, NOTIFIER_TABLES
+from tests.harness.postgresql import query
+
+TABLES = {
+    "leads.db": tuple(str(one.__tablename__) for one in API_TABLES),
+    "notifier.db": tuple(str(one.__tablename__) for one in NOTIFIER_TABLES),
+}
+"""By the file they are in."""
+
+ADDRESS = "Zoë 'O\"Brien' Łukasz-😀"
+ENRICHED = {
+    "leads.db": (
+        "INSERT INTO users VALUES ('bo@example.com', 'hash', 'staff', 3, '2026-01-02 03:04:05.000006', NULL)",
+        "INSERT INTO users VALUES ('cy@example.com', 'hash', 'admin', 1, '2026-01-02 03:04:05.000000', '2026-02-01')",
+        "INSERT INTO idempotency_keys VALUES ('k-1', 'print', 'lead', '{\"a\": \"ü\"}', '2026-01-02 03:04:05.123456')",
+        "INSERT INTO audit_runs VALUES ('r-1', '2026-01-02 03:04:05.1', '2026-01-02 03:04:06.1', 7, 0)",
+        "INSERT INTO rate_counts VALUES ('c-1', 5, 1790000000.1234567)",
+        f"UPDATE leads SET last_name = '{ADDRESS.replace(chr(39), chr(39) * 2)}', state = 'REACHED_OUT', version = 2"
+        " WHERE id = (SELECT min(id) FROM leads)",
+        "UPDATE outbox SET published_at = NULL, traceparent = '00-ab-cd-01', body = x'00ff10'"
+        " WHERE id = (SELECT max(id) FROM outbox)",
+    ),
+    "notifier.db": tuple(
+        f"UPDATE emails SET state = '{state}', reason = 'so', attempts = {number}"
+        f" WHERE id = (SELECT id FROM emails ORDER BY id LIMIT 1 OFFSET {number})"
+        for number, state in enumerate(("pending", "sending", "uncertain", "failed", "dropped"))
+    ),
+}
+"""Statements that give a data folder a row of every kind, and values that are easily spoilt."""
+
+
+def enrich(data: Path) -> None:
+    """Make the rows various."""
+    for file, statements in ENRICHED.items():
+        for statement in statements:
+            run(data / file, statement)
+
+
+def run(file: Path, statement: str) -> None:
+    """One statement, committed, as somebody with a shell might."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(statement)
+
+
+def in_sqlite(data: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows, by table."""
+    found = {}
+    for file, tables in TABLES.items():
+        with closing(sqlite3.connect(data / file)) as connection:
+            for table in tables:
+                rows = connection.execute(f"SELECT * FROM {table} ORDER BY 1")
+                moments = [name[0].endswith(("_at", "_since")) for name in rows.description]
+                found[table] = [tuple(map(_value, row, moments)) for row in rows]
+    return found
+
+
+def in_postgresql(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Likewise."""
+    return {table: query(url, f"SELECT * FROM {table} ORDER BY 1") for tables in TABLES.values() for table in tables}
+
+
+def _value(value: Any, is_moment: bool) -> Any:  # noqa: FBT001
+    """`ends_at` of a rate count is a number."""
+    return datetime.fromisoformat(value).replace(tzinfo=UTC) if is_moment and isinstance(value, str) else value
