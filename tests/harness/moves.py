@@ -15,7 +15,6 @@ TABLES = {
 }
 """By the file they are in."""
 
-ADDRESS = "Zoë 'O\"Brien' Łukasz-😀"
 ENRICHED = {
     "leads.db": (
         "INSERT INTO users VALUES ('bo@example.com', 'hash', 'staff', 3, '2026-01-02 03:04:05.000006', NULL)",
@@ -23,10 +22,8 @@ ENRICHED = {
         "INSERT INTO idempotency_keys VALUES ('k-1', 'print', 'lead', '{\"a\": \"ü\"}', '2026-01-02 03:04:05.123456')",
         "INSERT INTO audit_runs VALUES ('r-1', '2026-01-02 03:04:05.1', '2026-01-02 03:04:06.1', 7, 0)",
         "INSERT INTO rate_counts VALUES ('c-1', 5, 1790000000.1234567)",
-        f"UPDATE leads SET last_name = '{ADDRESS.replace(chr(39), chr(39) * 2)}', state = 'REACHED_OUT', version = 2"
-        " WHERE id = (SELECT min(id) FROM leads)",
-        "UPDATE outbox SET published_at = NULL, traceparent = '00-ab-cd-01', body = x'00ff10'"
-        " WHERE id = (SELECT max(id) FROM outbox)",
+        "UPDATE leads SET last_name = 'Zoë ''O\"Brien'' 😀', version = 2 WHERE id = (SELECT min(id) FROM leads)",
+        "UPDATE outbox SET published_at = NULL, body = x'00ff10' WHERE id = (SELECT max(id) FROM outbox)",
     ),
     "notifier.db": tuple(
         f"UPDATE emails SET state = '{state}', reason = 'so', attempts = {number}"

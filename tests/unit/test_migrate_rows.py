@@ -1,4 +1,4 @@
-"""`leads migrate` compares rows in stretches: none is left out, none is taken for another, and no table is forgotten."""
+"""`leads migrate` compares rows in stretches: none is left out, no table is forgotten."""
 
 import sqlite3
 from contextlib import closing
