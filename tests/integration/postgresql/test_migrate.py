@@ -115,7 +115,8 @@ def test_nothing_starts_on_what_is_not_whole_and_nothing_on_what_was_left(site: 
 
     site.migrate(finish=True)
     assert "bo@example.com" in leads("users", "list", **on_postgresql(site.url)).stdout
-    for arguments in (("users", "list"), ("audit",), ("queues", "republish", "--lead", "x")):
+    backups = str(site.data.parent / "backups")
+    for arguments in (("users", "list"), ("audit",), ("queues", "republish", "--lead", "x"), ("backup", backups)):
         (line,) = leads(*arguments).stderr.splitlines()
         assert "leads.db was moved to PostgreSQL by `leads migrate`. Name that database instead." in line
     assert "was moved to PostgreSQL" in leads("doctor").stdout
