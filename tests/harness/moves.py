@@ -1,13 +1,24 @@
 """A deployment's rows on their way from SQLite to PostgreSQL, as somebody else sees them on either side."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from services.cli.migrate import command
 from services.cli.migrate.rooms import API_TABLES, NOTIFIER_TABLES
+from shared.postgresql import SCHEMAS
+from tests.harness.backups import dump
+from tests.harness.deployment import ROOT
 from tests.harness.postgresql import query
+
+LEADS = 30
+CHILD_SECONDS = 100.0
 
 TABLES = {
     "leads.db": tuple(str(one.__tablename__) for one in API_TABLES),
@@ -32,6 +43,43 @@ ENRICHED = {
     ),
 }
 """Statements that give a data folder a row of every kind, and values that are easily spoilt."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A data folder on SQLite, and the URL to move to."""
+
+    data: Path
+    url: str
+
+    def migrate(self, *, finish: bool = False) -> int:
+        return command.run(source="sqlite", target="postgresql", is_last=finish)
+
+    def change(self, file: str, statement: str) -> None:
+        run(self.data / file, statement)
+
+    def dumps(self) -> list[list[str]]:
+        return [dump(self.data / file) for file in TABLES]
+
+
+def leads(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """The command, with the settings of this process and these."""
+    child = subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300", **settings},
+        capture_output=True,
+        text=True,
+        timeout=CHILD_SECONDS,
+        check=False,
+    )
+    assert "Traceback" not in child.stderr
+    return child
+
+
+def on_postgresql(url: str) -> dict[str, str]:
+    """The settings of rooms that keep their rows there."""
+    return dict.fromkeys(SCHEMAS, url)
 
 
 def enrich(data: Path) -> None:
