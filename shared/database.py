@@ -39,9 +39,12 @@ log = structlog.get_logger()
 class Database:
     """One database. Readers see a snapshot and never wait for writers."""
 
-    def __init__(self, url: str, *, setting: str = "LEADS_DATABASE_URL") -> None:
-        """`setting` is where the URL comes from. Raises `SettingsError` for one that names no database of ours."""
-        engines = open_engines(url, setting)
+    def __init__(self, url: str, *, setting: str = "LEADS_DATABASE_URL", schema: str = "") -> None:
+        """`setting` is where the URL comes from, `schema` whose tables are meant where that does not tell.
+
+        Raises `SettingsError` for a URL that names no database of ours.
+        """
+        engines = open_engines(url, setting, schema)
         self.name = f"{setting}: {engines.where}"
         """The setting and where it leads, for messages."""
         self._writer, self._readers = engines.writers, engines.readers

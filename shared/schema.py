@@ -4,7 +4,7 @@ Alembic's migrations do the work; their files are named by revision, in order. I
 do: it takes 7 MiB that an up-to-date room has no use for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,11 @@ from shared.settings import EX_TEMPFAIL, CannotStart
 from shared.troubles import trouble_of
 
 VERSION_TABLE = "alembic_version"
+
+UNFINISHED_TABLE = "alembic_version_unfinished"
+MOVED_TABLE = "alembic_version_moved"
+"""What that table is called while `leads migrate` fills a database, and in one that it has moved. Nothing that works on
+rows finds a version then, and starts: also no Leads that never heard of these names."""
 
 log = structlog.get_logger()
 
@@ -69,6 +74,18 @@ def too_new(version: str | None, versions: Path) -> str:
     )
 
 
+def why_no_version(tables: Collection[str]) -> tuple[str, str]:
+    """What to say of a database with these tables and without a version, and what to do about it."""
+    if MOVED_TABLE in tables:
+        return "was moved to PostgreSQL by `leads migrate`", "Name that database instead."
+    if UNFINISHED_TABLE in tables:
+        return (
+            "is not whole yet: `leads migrate` fills it",
+            "Finish that: `leads migrate --finish`, with Leads stopped.",
+        )
+    return "has tables but no version: it was not made by Leads", "Name another database, or restore a backup."
+
+
 def bring_up_to_date(versions: Path, connection: Connection, where: str) -> None:
     """Bring the schema to the newest version, in one transaction. `where` names the database's setting and itself.
 
@@ -81,11 +98,8 @@ def bring_up_to_date(versions: Path, connection: Connection, where: str) -> None
         state = compare(version, versions)
         if state is SchemaState.UNKNOWN:
             raise SchemaTooNew(f"{where} {too_new(version, versions)}.")
-        if state is SchemaState.EMPTY and inspect(connection).get_table_names():
-            raise DatabaseUnfit(
-                f"{where} has tables but no version: it was not made by Leads. Name another database, or restore a "
-                "backup."
-            )
+        if state is SchemaState.EMPTY and (tables := inspect(connection).get_table_names()):
+            raise DatabaseUnfit(f"{where} {'. '.join(why_no_version(tables))}")
         if state is not SchemaState.NEWEST:
             _upgrade(connection, versions)
         if state is SchemaState.OLDER:

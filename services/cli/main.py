@@ -36,6 +36,7 @@ def build(arguments: list[str]) -> typer.Typer:
         "doctor": doctor,
         "backup": backup,
         "restore": restore,
+        "migrate": migrate,
     }
     for name, command in commands.items():
         app.command(name)(command)
@@ -133,3 +134,19 @@ def restore(folder: Annotated[Path, typer.Argument(help="One backup: FOLDER/TIME
     from services.cli.backup.command import run_restore
 
     raise typer.Exit(run_restore(folder))
+
+
+def migrate(
+    *,
+    source: Annotated[str, typer.Option("--from", help="What Leads runs on now.")] = "sqlite",
+    target: Annotated[
+        str, typer.Option("--to", help="The URL to move to; `postgresql` takes it from LEADS_MIGRATE_TO_URL.")
+    ] = "postgresql",
+    finish: Annotated[
+        bool, typer.Option("--finish", help="With Leads stopped: bring over the rest, compare all, change over.")
+    ] = False,
+) -> None:
+    """Move from SQLite to PostgreSQL while leads come in. Exit 1: not all is equal; 2: it could not be done."""
+    from services.cli.migrate.command import run
+
+    raise typer.Exit(run(source=source, target=target, is_last=finish))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from sqlalchemy.orm import Session
 
-from services.api.settings import ApiSettings
+from services.api.settings import MIGRATIONS, ApiSettings
 from shared import outbox
 from shared.bus import BusUnavailable, EventBus, QueueStats, bus_for
 from shared.database import Database
@@ -119,6 +119,7 @@ async def _republish(lead_ids: Sequence[str]) -> None:
     settings = load_or_exit(ApiSettings)
     database = Database(settings.resolved_database_url)
     try:
+        await database.migrate(MIGRATIONS)  # nothing waits to be published from one that was moved
         count = await database.write(partial(_publish_again, lead_ids=lead_ids))
     finally:
         await database.close()

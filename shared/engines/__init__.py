@@ -10,12 +10,13 @@ from sqlalchemy.exc import ArgumentError
 
 from shared.engines.sqlite import open_sqlite
 from shared.engines.turns import Engines, not_offered
+from shared.postgresql import SCHEMAS
 
 
-def open_engines(url: str, setting: str) -> Engines:
+def open_engines(url: str, setting: str, schema: str = "") -> Engines:
     """The database that `setting` names: `sqlite:///path` or `postgresql+asyncpg://…`, whichever driver is named.
 
-    Raises `SettingsError` for another.
+    `schema` says whose tables are meant where the setting does not. Raises `SettingsError` for another.
     """
     try:
         parsed = make_url(url)
@@ -28,5 +29,5 @@ def open_engines(url: str, setting: str) -> Engines:
             # Loaded here: it brings megabytes that a room with a file has no use for.
             from shared.engines.postgresql import open_postgresql
 
-            return open_postgresql(parsed, setting)
+            return open_postgresql(parsed, setting, schema or SCHEMAS[setting])
     raise not_offered(setting)

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from shared.engines import turns
 from shared.engines.turns import Engines, Turns, not_offered
-from shared.postgresql import SCHEMAS, is_collision, is_passing_absence
+from shared.postgresql import is_collision, is_passing_absence
 from shared.settings import SettingsError
 
 WRITERS = 4
@@ -54,12 +54,11 @@ COLLISIONS_BORNE = 3
 Result = TypeVar("Result")
 
 
-def open_postgresql(url: URL, setting: str) -> Engines:
+def open_postgresql(url: URL, setting: str, schema: str) -> Engines:
     """Connects to nothing yet. Raises `SettingsError` for a URL that cannot work."""
     if not url.database:
         raise not_offered(setting)
     ours = _understood(url.set(drivername="postgresql+asyncpg"), setting)
-    schema = SCHEMAS[setting]
     return Engines(
         where=f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}",
         writers=Pool(ours, WRITERS, schema, {"default_transaction_isolation": "read committed"}),

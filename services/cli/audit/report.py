@@ -6,14 +6,14 @@ Nothing is held: a million findings are a million lines. Progress goes to stderr
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from services.cli.audit.findings import Finding, Totals
+from services.cli.progress import progress
 
 
 class Report(Protocol):
@@ -23,21 +23,15 @@ class Report(Protocol):
 
     def summary(self, totals: Totals) -> None: ...
 
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int], object]]: ...
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], object]]: ...
 
 
 class _Bar:
     """The progress bar that both forms of a report share."""
 
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
         """Shows how many of `total` were looked at; the block is given what to call with how many more."""
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda more: bar.advance(task, more)
+        return progress(what, total)
 
 
 class TextReport(_Bar):

@@ -7,6 +7,7 @@ NAME is the time it was taken (UTC). Until all of it is on the disk it has anoth
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import file_digest
@@ -19,7 +20,7 @@ from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from services.cli.backup.places import BackupFailed, told
 from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
 from shared.ids import is_id
-from shared.schema import SchemaState, compare, too_new
+from shared.schema import VERSION_TABLE, SchemaState, compare, too_new, why_no_version
 from shared.sqlite import open_for_reading
 
 LEADS_DB, NOTIFIER_DB, RESUMES, MANIFEST = "leads.db", "notifier.db", "resumes", "manifest.json"
@@ -93,8 +94,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def schemas(folder: Path) -> dict[str, str]:
-    """The revision of each database in `folder`. Raises `sqlite3.Error`."""
-    return {file: str(_first(folder / file, "SELECT version_num FROM alembic_version")) for file in MIGRATIONS}
+    """The revision of each database in `folder`. Raises `sqlite3.Error`, and `BackupFailed` for one without."""
+    return {file: _version(folder / file) for file in MIGRATIONS}
 
 
 def count_leads(leads_db: Path) -> int:
@@ -138,6 +139,14 @@ def _backups_or_none(folder: Path) -> list[Path]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return file_digest(opened, "sha256").hexdigest()
+
+
+def _version(database: Path) -> str:
+    with closing(open_for_reading(database)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if VERSION_TABLE not in tables:
+        raise BackupFailed(f"{database.name} {'. '.join(why_no_version(tables))}")
+    return str(_first(database, f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a constant
 
 
 def _first(database: Path, query: str) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.cli.doctor.report import Finding, failed, warning
 from shared.postgresql import SCHEMES
-from shared.schema import SchemaState, compare, newest_version, too_new
+from shared.schema import SchemaState, compare, newest_version, too_new, why_no_version
 
 
 class CannotAsk(Exception):  # noqa: N818
@@ -38,11 +38,8 @@ def schema_faults(one: Kept, where: str, tables: Collection[str], version: str |
             f"Run that version of Leads on it, restore a backup, or set {one.setting} to another database.",
         )
     elif state is SchemaState.EMPTY and tables:
-        yield failed(
-            "database",
-            f"{where} has tables but no version: it was not made by Leads.",
-            f"Set {one.setting} to another database, or restore a backup.",
-        )
+        said, mend = why_no_version(tables)
+        yield failed("database", f"{where} {said}.", mend)
     elif state is SchemaState.EMPTY:
         yield warning("database", f"{where} is empty.", "The next start makes its tables.")
     elif state is SchemaState.OLDER:

@@ -1,12 +1,16 @@
-"""A migrated database of the api, and a server for tests that do it harm."""
+"""A migrated database of the api, a data folder on SQLite that is to move, and a server for tests that do it harm."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from bench.audit import make
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
+from services.cli.migrate import command
 from shared.engines import turns
 from tests.harness.missing import cannot_run
+from tests.harness.moves import LEADS, Site, enrich
 from tests.harness.postgresql import MISSING, PostgresServer, find_postgresql
 from tests.harness.room_on_postgresql import BUSY_SECONDS, opened
 
@@ -27,3 +31,13 @@ def own_server() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def site(tmp_path: Path, postgres_url: str, monkeypatch) -> Site:
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)
+    make(tmp_path / "data", LEADS)
+    enrich(tmp_path / "data")
+    monkeypatch.setenv("LEADS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LEADS_MIGRATE_TO_URL", postgres_url)
+    return Site(tmp_path / "data", postgres_url)

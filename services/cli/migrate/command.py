@@ -1,0 +1,102 @@
+"""`leads migrate`, wired: places by the settings, what is printed, the exit status."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from services.api.settings import ApiSettings
+from services.cli.migrate.move import Compared, Copied, Finished, Place, copy, finish, left
+from services.cli.migrate.rooms import CannotMigrate, Room, rooms_on_sqlite
+from services.cli.migrate.settings import MigrateSettings
+from services.notifier.settings import NotifierSettings
+from shared.observe import configure_logs
+from shared.settings import CannotStart, SettingsError, load
+
+SOURCE = "sqlite"
+EXIT_NOT_EQUAL = 1
+EXIT_FAILED = 2
+DIGITS = 16
+"""Of a SHA-256, as it is shown."""
+
+
+def run(*, source: str, target: str, is_last: bool) -> int:
+    """The exit status: 0 done, 1 not all rows are equal and nothing was changed over, 2 it could not be done."""
+    configure_logs("leads", "CRITICAL", "auto")  # what goes wrong is one line on stderr
+    try:
+        if source != SOURCE:
+            raise SettingsError(f"--from must be {SOURCE}: there is no way from another.")
+        place = load(MigrateSettings).target(target)
+        rooms = rooms_on_sqlite(load(ApiSettings), load(NotifierSettings))
+        staying = asyncio.run(left(rooms, place))
+        if not staying:
+            print("Moved already.")
+            _say_settings(rooms, "the database it was moved to")
+            return 0
+        if is_last:
+            return _finish(staying, place)
+        _copy(staying, place)
+    except (CannotMigrate, CannotStart) as error:
+        sys.stderr.write(f"leads: {error}\n")
+        return EXIT_FAILED
+    return 0
+
+
+def _copy(rooms: Sequence[Room], place: Place) -> None:
+    began_at = time.monotonic()
+    copied = asyncio.run(copy(rooms, place))
+    _show_copied(copied)
+    rows = sum(one.new + one.changed for one in copied)
+    print(f"{rows:,} rows brought over in {time.monotonic() - began_at:.1f} s. Nothing has changed for Leads.")
+    print("Run it again as often as you like. Then stop Leads, and run it with --finish.")
+
+
+def _finish(rooms: Sequence[Room], place: Place) -> int:
+    began_at = time.monotonic()
+    finished = asyncio.run(finish(rooms, place))
+    _show_copied(finished.copied)
+    _show_compared(finished.compared)
+    if not finished.is_done:
+        return _say_not_equal(finished)
+    rows = sum(one.rows for one in finished.compared)
+    print(f"{rows:,} rows are in PostgreSQL, each compared, in {time.monotonic() - began_at:.1f} s.")
+    _say_settings(rooms, f"the URL of {place[1]}")
+    return 0
+
+
+def _say_not_equal(finished: Finished) -> int:
+    for table in finished.compared:
+        for line in table.differences:
+            print(line)
+    rows = sum(one.differing for one in finished.compared)
+    sys.stderr.write(
+        f"leads: {rows:,} rows are not the same in PostgreSQL, and nothing was changed over: see what changes them "
+        "there (a trigger, a rule, a program), then finish again\n"
+    )
+    return EXIT_NOT_EQUAL
+
+
+def _show_copied(copied: Sequence[Copied]) -> None:
+    table = Table("table", *(Column(name, justify="right") for name in ("rows", "new", "changed", "gone")), box=None)
+    for one in copied:
+        table.add_row(one.table, *(f"{count:,}" for count in (one.rows, one.new, one.changed, one.gone)))
+    if copied:
+        Console().print(table)
+
+
+def _show_compared(compared: Sequence[Compared]) -> None:
+    table = Table("table", Column("SQLite", justify="right"), Column("PostgreSQL", justify="right"), box=None)
+    for name in ("SHA-256", ""):
+        table.add_column(name)
+    for one in compared:
+        sides = [one.sha256[:DIGITS], "equal" if one.is_equal else f"NOT EQUAL: {one.target_sha256[:DIGITS]}"]
+        table.add_row(one.table, f"{one.rows:,}", f"{one.target_rows:,}", *sides)
+    Console().print(table)
+
+
+def _say_settings(rooms: Sequence[Room], where: str) -> None:
+    settings = " and ".join(room.setting for room in rooms)
+    print(f"Set {settings} to {where}, start Leads, then see that all adds up: leads audit --deep")
