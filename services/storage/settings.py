@@ -7,7 +7,7 @@ from urllib.request import url2pathname
 
 from pydantic import Field, SecretStr
 
-from shared.settings import Settings, SettingsError
+from shared.settings import PublicSettings, SettingsError
 
 MIB = 1024 * 1024
 
@@ -15,7 +15,7 @@ BUCKET_SCHEMES = ("s3", "gs", "az")
 """Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage."""
 
 
-class StorageSettings(Settings):
+class StorageSettings(PublicSettings):
     """Where resumes are kept, and how much of them."""
 
     blob_url: str = ""
