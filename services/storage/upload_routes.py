@@ -19,6 +19,7 @@ from services.storage.blobs import BlobMissing
 from services.storage.local import LocalBlobs
 from services.storage.routes import Guard, bearer_token, log_more, receive, too_large, unauthenticated
 from services.storage.uploads import Uploads
+from shared.direct import ask_directly
 from shared.ids import is_id
 from shared.problems import Problem, ProblemType
 from shared.tickets import Ticket, Tickets
@@ -54,8 +55,10 @@ class UploadRoutes:
     def add_to(self, app: FastAPI, guard: Guard) -> None:
         """Open these doors. None of them is a route of FastAPI's but the api's own, which `guard` keeps."""
         path = "/uploads/{blob_id}"
-        app.router.routes.append(Route(path, _speaking_tus(self.head), methods=["HEAD"]))
-        app.router.routes.append(Route(path, _speaking_tus(self.patch), methods=["PATCH"]))
+        for method, door in (("HEAD", self.head), ("PATCH", self.patch)):
+            route = Route(path, _speaking_tus(door), methods=[method])
+            app.router.routes.append(route)
+            ask_directly(app, method, route)
         app.router.routes.append(Route(path, self.options, methods=["OPTIONS"]))
         app.add_api_route("/blobs/{blob_id}/receipt", self.receipt, methods=["GET"], dependencies=[Depends(guard)])
 
