@@ -115,13 +115,10 @@ Outcome = Kept | Replayed | Duplicate | ResumeTaken | KeyReused
 def insert_leads(session: Session, submissions: Sequence[Submission]) -> list[Outcome]:
     """Keep each lead with its event and key, all in the caller's transaction; one outcome each, in order.
 
-    The idempotency key is looked at before the address: a repeated request is no duplicate. Whoever comes with the same
-    key, or the same ticket, at the same time waits until this is decided.
+    The idempotency key is looked at before the address: a repeated request is no duplicate. A ticket
+    that made its lead is looked at before the address, too, so that whoever sends it again learns why.
     """
-    keys = sorted({new.idempotency_key for new in submissions if new.idempotency_key})
-    resumes = [f"resume {new.lead.resume_path}" for new in submissions if new.by_ticket]
-    take_turns(session, [*(f"idempotency key {key}" for key in keys), *resumes])
-    answered = _answers(session, keys)
+    answered = _answers(session, sorted({new.idempotency_key for new in submissions if new.idempotency_key}))
     fresh = [new for new in submissions if new.idempotency_key not in answered]
     kept = _insert_new(session, [new.lead for new in fresh])
     claimed = [new.lead.resume_path for new in fresh if new.by_ticket and new.lead.id not in kept]
@@ -221,9 +218,10 @@ def _facts(row: Row[str, str, int, str, datetime]) -> LeadFacts:
 
 
 def _answers(session: Session, keys: Sequence[str]) -> dict[str | None, IdempotencyKey]:
-    """What was answered to these keys, whose turn it is."""
+    """What was answered to these keys. Whoever comes with one of them at the same time waits until this is decided."""
     if not keys:
         return {}
+    take_turns(session, [f"idempotency key {key}" for key in keys])
     found = session.execute(select(IdempotencyKey).where(col(IdempotencyKey.key).in_(keys)))
     return {answer.key: answer for answer in found.scalars()}
 
@@ -243,9 +241,10 @@ def _keep_with(session: Session, kept: Sequence[Submission]) -> None:
 
 
 def _insert_new(session: Session, leads: Sequence[NewLead]) -> set[str]:
-    """Insert the leads whose address is new; gives back their ids. The unique index is the judge: no race.
+    """Insert the leads whose address and resume are new; gives back their ids. The unique indexes judge: no race.
 
-    They are sorted, so that two transactions with the same addresses never wait for each other.
+    They are sorted, so that two transactions with the same addresses never wait for each other. Two with the same
+    tickets may, which only misuse brings about: PostgreSQL ends one of them, and it begins anew.
     """
     if not leads:
         return set()

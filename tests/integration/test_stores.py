@@ -106,18 +106,18 @@ async def test_the_same_addresses_in_opposite_orders_are_one_lead_each(api):
 
 async def test_of_those_who_come_with_one_ticket_at_once_one_is_kept_and_nobody_waits_for_ever(api):
     """Also where each of two transactions brings what the other has begun with."""
-    groups = [GroupCommit(database, store.insert_leads) for database in api]
     for round_ in range(5):
-        tickets = [f"{round_}-{number}" for number in range(10)]
-        orders = (tickets, tickets[::-1])
-        claims = [
-            submission(f"{number}-{place}-{ticket}@x.com", blob=ticket, by_ticket=True)
-            for number, order in enumerate(orders)
-            for place, ticket in enumerate(order)
+        tickets = [f"{round_}-{number:03}" for number in range(100)]
+        there = [
+            submission(f"a{place:03}-{round_}@x.com", blob=one, by_ticket=True) for place, one in enumerate(tickets)
         ]
-        outcomes = await asyncio.gather(*(groups[n // 10].add(one) for n, one in enumerate(claims)))
-        assert Counter(kinds(outcomes)) == {"Kept": 10, "ResumeTaken": 10}
-    again = submission("new@x.com", blob="0-0", by_ticket=True)
+        back = [
+            submission(f"b{place:03}-{round_}@x.com", blob=one, by_ticket=True)
+            for place, one in enumerate(reversed(tickets))
+        ]
+        found = await asyncio.gather(keep(api[0], *there), keep(api[1], *back))
+        assert Counter(kinds([*found[0], *found[1]])) == {"Kept": 100, "ResumeTaken": 100}
+    again = submission("new@x.com", blob="0-000", by_ticket=True)
     assert kinds(await keep(api[0], again, again)) == ["ResumeTaken", "ResumeTaken"]
     twice = [submission(f"twice{number}@x.com", blob="twice", by_ticket=True) for number in range(2)]
     assert kinds(await keep(api[0], *twice)) == ["Kept", "ResumeTaken"]

@@ -278,7 +278,8 @@ async def test_a_trickle_is_cut_off(storage: Storage, monkeypatch):
         assert 0 < ((await sender.ask()).offset or 0) < 10_000
 
 
-async def test_a_request_ends_when_its_ticket_does(storage: Storage):
+async def test_a_request_ends_when_its_ticket_does(storage: Storage, monkeypatch):
+    monkeypatch.setattr(upload_routes, "SILENCE_SECONDS", 60.0)
     blob_id = new_id()
     soon = Tickets(SECRET)._tokens.issue(
         blob_id,
