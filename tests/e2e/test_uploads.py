@@ -3,7 +3,10 @@
 import asyncio
 import hashlib
 import os
+import re
+import shutil
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +20,10 @@ from shared.tokens import LEEWAY_SECONDS
 from tests.harness import kept, raw_http
 from tests.harness.client import Answer, Client
 from tests.harness.crash_points import CrashPoint
-from tests.harness.deployment import ADMIN, PASSWORD
+from tests.harness.deployment import ADMIN, PASSWORD, ROOT, Deployment
 from tests.harness.files import MIB, docx, exe, pdf
 from tests.harness.inbox import wait_for
+from tests.harness.missing import cannot_run
 from tests.harness.sizes import House, embedded
 from tests.harness.tus import Sender
 
@@ -379,6 +383,28 @@ async def test_where_no_setting_offers_it_nobody_gets_a_ticket_and_json_is_no_le
         async with Sender(f"{house.deployment.url('storage')}/uploads/{blob_id}", ticket) as upload:
             assert (await upload.send(SMALL, 0)).status == 404
         refused(await claim(client, "nobody@example.com", ticket), 415, "unsupported-media-type")
+
+
+async def test_the_commands_of_the_docs_send_a_resume(tmp_path):
+    if shutil.which("curl") is None:
+        cannot_run("curl is not installed")
+    (commands,) = re.findall(r"```sh\nAPI=.*?\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    (tmp_path / "portfolio.pdf").write_bytes(SMALL)
+    deployment = Deployment(tmp_path)
+    deployment.environment["LEADS_STORAGE_PUBLIC_URL"] = deployment.url("storage")
+    try:
+        await deployment.start()
+        script = f"API={deployment.api_url} FILE=portfolio.pdf\n{commands}"
+        shell = await asyncio.create_subprocess_exec(
+            "bash", "-euo", "pipefail", "-c", script, cwd=tmp_path, stdout=PIPE, stderr=STDOUT
+        )
+        said = (await shell.communicate())[0].decode()
+        assert shell.returncode == 0, said
+        assert "204 No Content" in said
+        assert "201 Created" in said
+        assert hashlib.sha256(SMALL).hexdigest() in said
+    finally:
+        deployment.end()
 
 
 async def test_tickets_and_leads_share_one_limit(tmp_path):
