@@ -37,15 +37,17 @@ class Sender:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._session.close()
 
-    async def ask(self, **headers: str) -> Told:
+    async def ask(self) -> Told:
         """How much has come."""
-        return await self._call("HEAD", headers)
+        return await self._call("HEAD", {})
 
-    async def send(self, body: bytes, offset: int, *, chunked: bool = False, **headers: str) -> Told:
+    async def send(
+        self, body: bytes, offset: int, headers: Mapping[str, str] | None = None, *, chunked: bool = False
+    ) -> Told:
         """The bytes from `offset` on, all at once or without saying how many they are."""
         data = _chunks(body[offset:]) if chunked else BytesIO(body[offset:])
         own = {"Content-Type": "application/offset+octet-stream", "Upload-Offset": str(offset)}
-        return await self._call("PATCH", {**own, **headers}, data)
+        return await self._call("PATCH", {**own, **(headers or {})}, data)
 
     async def send_all(self, body: bytes) -> Told:
         """Ask, and send what is missing: what one does after whatever went wrong."""
@@ -54,7 +56,7 @@ class Sender:
 
     async def quiet(self, size_bytes: int) -> int:
         """How much of a file of this size has come, once the storage has seen that an earlier request broke off."""
-        while (told := await self.send(b"", size_bytes, **{"Upload-Offset": str(size_bytes)})).offset is None:
+        while (told := await self.send(b"", size_bytes)).offset is None:
             await asyncio.sleep(0.01)  # refused either way, and told where to go on only when nobody is sending
         return told.offset
 
@@ -64,7 +66,7 @@ class Sender:
         return raw_http.head("PATCH", path, {**self.headers, **headers, "Content-Length": str(length)})
 
     async def _call(self, method: str, headers: Mapping[str, str], data: Any = None) -> Told:
-        said = {name.replace("_", "-"): value for name, value in {**self.headers, **headers}.items() if value}
+        said = {name: value for name, value in {**self.headers, **headers}.items() if value}
         async with self._session.request(method, self.url, headers=said, data=data) as response:
             body = await response.json(content_type=None) if "json" in response.content_type else {}
             offset = response.headers.get("Upload-Offset")

@@ -114,7 +114,7 @@ async def test_only_the_next_byte_can_be_next(storage: Storage, offset: int, *, 
     blob_id = new_id()
     async with sender_to(storage, blob_id) as sender:
         await sender.send(BODY[:400_000], 0)
-        told = await sender.send(b"?", 0, chunked=chunked, **{"Upload-Offset": str(offset)})
+        told = await sender.send(b"?", 0, {"Upload-Offset": str(offset)}, chunked=chunked)
         assert (told.status, told.problem) in [(409, "upload-conflict"), (413, "body-too-large")]
         assert told.status == 409 or offset >= SIZE
         assert (await sender.ask()).offset == 400_000
@@ -125,7 +125,7 @@ async def test_only_the_next_byte_can_be_next(storage: Storage, offset: int, *, 
 @pytest.mark.parametrize("offset", ["", "-1", "1e3", "0x0", " ", "١", "9" * 30, "0, 0"])
 async def test_an_offset_that_is_no_number_is_refused(storage: Storage, offset: str):
     async with sender_to(storage, new_id()) as sender:
-        told = await sender.send(b"x", 0, **{"Upload-Offset": offset})
+        told = await sender.send(b"x", 0, {"Upload-Offset": offset})
     assert (told.status, told.problem) == (400, "malformed-request")
     assert storage.unfinished() == set()
 
@@ -164,7 +164,7 @@ async def test_what_is_finished_never_changes(storage: Storage):
         await sender.send(BODY, 0)
         again = await sender.send(BODY[::-1], 0)
         assert (again.status, again.problem, again.offset) == (409, "upload-conflict", SIZE)
-        assert (await sender.send(b"", 0, **{"Upload-Offset": str(SIZE)})).status == 204
+        assert (await sender.send(b"", SIZE)).status == 204
         assert (await sender.send(BODY + b"x", SIZE)).status == 413
     assert (storage.folder / blob_id).read_bytes() == BODY
 
@@ -230,7 +230,7 @@ async def test_no_path_is_made_from_what_a_sender_wrote(storage: Storage, name: 
 )
 async def test_what_is_not_in_the_protocols_words_is_refused(storage: Storage, headers: dict[str, str], status: int):
     async with sender_to(storage, new_id()) as sender:
-        told = await sender.send(BODY, 0, **headers)
+        told = await sender.send(BODY, 0, headers)
     assert (told.status, told.headers["Tus-Resumable"]) == (status, "1.0.0")
     assert status != 412 or told.headers["Tus-Version"] == "1.0.0"
     assert storage.unfinished() == set()
