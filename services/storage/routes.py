@@ -1,7 +1,8 @@
 """The doors of the storage room. They check the token, count and time the body, read ranges, and call one verb.
 
-Only the api calls here. Every path under `/blobs` wants its service token; an id that is no canonical UUID is a 404
-before anything touches the disk, so no path is ever made from what a caller sent.
+Only the api calls here; what strangers may reach is in `upload_routes`. Every path under `/blobs` wants its service
+token; an id that is no canonical UUID is a 404 before anything touches the disk, so no path is ever made from what a
+caller sent.
 """
 
 import asyncio
