@@ -13,7 +13,6 @@ from services.storage.sweep import keep_swept, sweep
 from services.storage.uploads import Uploads
 from shared.background import measuring, running
 from shared.disk import measure_folder
-from shared.settings import SettingsError
 
 SWEEP = "sweep of unfinished resumes"
 
@@ -61,8 +60,6 @@ def _bucket(settings: StorageSettings) -> Store:
     from services.storage.buckets import TROUBLES, bucket_of, trouble_of
     from services.storage.objects import ObjectBlobs
 
-    if settings.storage_public_url:
-        raise SettingsError("LEADS_STORAGE_PUBLIC_URL is for a folder: a bucket takes no uploads in several requests.")
     blobs = ObjectBlobs(bucket_of(settings))
 
     async def sweep_once() -> int:

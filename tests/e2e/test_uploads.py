@@ -144,6 +144,24 @@ async def test_a_broken_connection_and_a_killed_storage_cost_nothing_that_had_co
 
 
 @pytest.mark.long
+async def test_a_storage_that_is_told_to_stop_waits_for_no_slow_sender_and_keeps_what_came(
+    house: House, client: Client
+):
+    offer = await a_ticket(client, SMALL)
+    path = "/uploads/" + offer["upload_url"].rpartition("/")[2]
+    async with sender(house, offer) as upload:
+        async with raw_http.connection(house.deployment.ports["storage"]) as (_, writer):
+            writer.write(upload.raw(0, len(SMALL), path) + SMALL[:200_000])
+            while not (await upload.ask()).offset:
+                await asyncio.sleep(0.01)
+            assert await house.deployment.stop("storage") == 0
+        await house.deployment.restart("storage")
+        assert 100_000 < await upload.quiet(len(SMALL)) <= 200_000
+        assert (await upload.send_all(SMALL)).offset == len(SMALL)
+    assert (await claim(client, "told-to-stop@example.com", offer["ticket"])).status == 201
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["temp synced", "named", "folder synced"])
 async def test_a_storage_that_dies_while_it_finishes_an_upload_has_it_whole_afterwards(
     house: House, client: Client, step: str
