@@ -1,7 +1,6 @@
 """The door for big resumes: a ticket to send one straight to the storage, and to go on after a broken connection."""
 
 from datetime import datetime
-from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +23,7 @@ class UploadWanted(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     filename: str = Field(min_length=1, description="As the person named it. Its kind goes by its end.")
-    size_bytes: Annotated[int, Field(strict=True, ge=1, description="How long it is, exactly.")]
+    size_bytes: int = Field(strict=True, ge=1, description="How long it is, exactly.")
 
 
 class UploadTicket(BaseModel):
