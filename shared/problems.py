@@ -30,6 +30,9 @@ class ProblemType(StrEnum):
     METHOD_NOT_ALLOWED = "method-not-allowed"
     REQUEST_TIMEOUT = "request-timeout"
     ILLEGAL_TRANSITION = "illegal-transition"
+    UPLOAD_CONFLICT = "upload-conflict"
+    UPLOAD_UNFINISHED = "upload-unfinished"
+    TICKET_USED = "ticket-used"
     PRECONDITION_FAILED = "precondition-failed"
     BODY_TOO_LARGE = "body-too-large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
@@ -54,6 +57,9 @@ TABLE: Mapping[ProblemType, tuple[HTTPStatus, str]] = {
     ProblemType.METHOD_NOT_ALLOWED: (HTTPStatus.METHOD_NOT_ALLOWED, "This method is not served here"),
     ProblemType.REQUEST_TIMEOUT: (HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive"),
     ProblemType.ILLEGAL_TRANSITION: (HTTPStatus.CONFLICT, "The lead cannot move to this state"),
+    ProblemType.UPLOAD_CONFLICT: (HTTPStatus.CONFLICT, "The upload goes on in another way"),
+    ProblemType.UPLOAD_UNFINISHED: (HTTPStatus.CONFLICT, "The resume has not arrived yet"),
+    ProblemType.TICKET_USED: (HTTPStatus.CONFLICT, "This ticket has made its lead"),
     ProblemType.PRECONDITION_FAILED: (
         HTTPStatus.PRECONDITION_FAILED,
         "It has changed since you read it",

@@ -8,12 +8,19 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from shared.topology import DEFAULT_RETRY_DELAYS_SECONDS
 
@@ -121,6 +128,32 @@ class Settings(BaseSettings):
     def resolved_service_secret(self) -> str:
         """The key that api and storage share. Raises `SettingsError`."""
         return self.secret("service_secret", self.service_secret)
+
+
+class PublicSettings(Settings):
+    """What rooms must know that strangers may reach: the api, and the storage where it takes uploads from them."""
+
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    storage_public_url: str = ""
+    """Where clients find the storage; empty where it is for the api alone."""
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return split_list(value)
+
+    @field_validator("storage_public_url")
+    @classmethod
+    def _public_url(cls, value: str) -> str:
+        url = urlsplit(value)
+        if value and (url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment):
+            raise ValueError("it must be an address such as https://uploads.example.com")
+        return value.rstrip("/")
+
+
+def split_list(value: object) -> object:
+    """Lists are written `a,b,c`."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def load(cls: type[AnySettings], **given: Any) -> AnySettings:

@@ -1,4 +1,4 @@
-"""Signed tokens (JWT, RFC 7519; best practice RFC 8725): one small class for staff logins and service calls.
+"""Signed tokens (JWT, RFC 7519; best practice RFC 8725): one small class for staff logins, service calls and tickets.
 
 Each audience has its own key, `aud` and `typ`, so that a service token opens no staff route and the reverse.
 """
@@ -39,6 +39,8 @@ class Audience:
 
 STAFF = Audience("leads-staff", "at+jwt", 12 * 3600)
 SERVICE = Audience("leads-storage", "service+jwt", 300)
+UPLOAD = Audience("leads-uploads", "upload+jwt", 15 * 60)
+"""Tickets, which `shared/tickets.py` makes."""
 
 
 class Tokens:
@@ -68,8 +70,8 @@ class Tokens:
         headers = {"typ": self._audience.type_header}
         return jwt.encode(payload, self._private, algorithm=self.algorithm, headers=headers)
 
-    def verify(self, token: str) -> dict[str, Any]:
-        """The claims of a good token. Raises `TokenRefused`, whatever is wrong with it."""
+    def verify(self, token: str, *, even_expired: bool = False) -> dict[str, Any]:
+        """The claims of a good token, or of one that was good until it expired. Raises `TokenRefused`."""
         try:
             decoded = jwt.decode_complete(
                 token,
@@ -78,7 +80,7 @@ class Tokens:
                 audience=self._audience.name,
                 issuer=ISSUER,
                 leeway=LEEWAY_SECONDS,
-                options={"require": REQUIRED_CLAIMS, "strict_aud": True},
+                options={"require": REQUIRED_CLAIMS, "strict_aud": True, "verify_exp": not even_expired},
             )
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise TokenRefused(str(error)) from error

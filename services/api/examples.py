@@ -15,6 +15,11 @@ DETAILS: Final[Mapping[ProblemType, str]] = {
     ProblemType.METHOD_NOT_ALLOWED: "This address does not serve that method.",
     ProblemType.REQUEST_TIMEOUT: "The request headers did not arrive within 10 seconds.",
     ProblemType.ILLEGAL_TRANSITION: "A lead that is REACHED_OUT cannot become PENDING.",
+    ProblemType.UPLOAD_CONFLICT: "1048576 bytes have come: go on there (Upload-Offset).",
+    ProblemType.UPLOAD_UNFINISHED: (
+        "The resume has not arrived whole: ask the upload's address how much has come (HEAD), and send the rest."
+    ),
+    ProblemType.TICKET_USED: "A lead came with this ticket before. Each ticket is for one lead.",
     ProblemType.PRECONDITION_FAILED: "Somebody changed this lead after you read it: read it again.",
     ProblemType.BODY_TOO_LARGE: "The resume may have at most 5 MiB.",
     ProblemType.UNSUPPORTED_MEDIA_TYPE: (
@@ -60,6 +65,20 @@ ANSWERS: Final[Mapping[str, Any]] = {
     "LeadPage": {"items": [_LEAD], "next_cursor": "eyJzb3J0IjoiLWNyZWF0ZWRfYXQifQ", "total": 123},
     "LeadChange": {"state": "REACHED_OUT"},
     "Credentials": {"username": "admin@leads.example", "password": "correct-horse-battery-staple"},
+    "LeadClaim": {
+        "first_name": "Ann",
+        "last_name": "Lee",
+        "email": "ann@example.com",
+        "ticket": "header.claims.signature",
+    },
+    "UploadWanted": {"filename": "portfolio.pdf", "size_bytes": 20971520},
+    "UploadTicket": {
+        "upload_url": "https://uploads.example.com/uploads/01a20fa3-8030-7b11-9c5e-0d1f6a3e7c42",
+        "ticket": "header.claims.signature",
+        "expires_at": "2026-11-24T22:33:23Z",
+        "max_bytes": 52428800,
+        "protocol": "tus/1.0.0",
+    },
     "Token": {"access_token": "header.claims.signature", "token_type": "bearer", "expires_in": 3600},
     "PublicKeys": {"keys": []},
 }

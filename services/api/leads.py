@@ -111,6 +111,11 @@ async def is_kept(database: Database, blob_id: str) -> bool:
     return bool(await database.read(partial(store.known_paths_for_good, paths=[blob_id])))
 
 
+async def resume_of(database: Database, blob_id: str) -> store.Resume | None:
+    """The resume under that id if a lead has it. Raises `Problem` 503 when the database does not say."""
+    return await database.read(partial(store.resume_of, blob_id=blob_id))
+
+
 def etag(lead: Lead) -> str:
     """The lead's entity tag (RFC 9110, section 8.8.3)."""
     return f'"{lead.version}"'

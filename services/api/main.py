@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from services.api import audits, leads, store
-from services.api.cors import cors
 from services.api.intake import Intake
 from services.api.openapi import INFO, describe
 from services.api.rate_counts import DatabaseCounts, ProcessCounts
@@ -19,16 +18,31 @@ from services.api.staff import Staff
 from services.api.staff_routes import lead_routes, login_routes
 from services.api.storage_client import StorageClient
 from services.api.sweep import Sweep
+from services.api.upload_routes import upload_routes
 from shared.background import measuring, running
 from shared.bus import bus_for
+from shared.cors import cors
 from shared.database import Database, GroupCommit
 from shared.direct import ask_directly
 from shared.disk import local_places, measure_databases
 from shared.health import Health
 from shared.relay import Relay
+from shared.tickets import Tickets
 from shared.tokens import SERVICE, STAFF, Tokens
 from shared.topology import NOTIFIER_QUEUE, leads_topology
 from shared.web import create_service
+
+CORS_METHODS = ("GET", "POST", "PATCH")
+CORS_READ = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Range")
+CORS_SHOWN = (
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Idempotency-Replayed",
+    "Link",
+    "Location",
+    "Retry-After",
+)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -43,10 +57,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
         storage,
         GroupCommit(database, store.insert_leads),
         is_kept=partial(leads.is_kept, database),
+        resume_of=partial(leads.resume_of, database),
         wake_relay=relay.wake,
         concurrency=settings.upload_concurrency,
+        kinds=settings.resume_kinds,
     )
-    sweep = Sweep(database, storage, grace_seconds=settings.orphan_grace_seconds)
+    tickets = Tickets(settings.resolved_service_secret)
+    sweep = Sweep(database, storage, grace_seconds=settings.unclaimed_seconds)
     rates = Rates(DatabaseCounts(database) if settings.rate_counts == "database" else ProcessCounts())
     disk = partial(measure_databases, local_places(leads_db=settings.resolved_database_url))
 
@@ -77,12 +94,15 @@ def create_app(settings: ApiSettings) -> FastAPI:
         health,
         lifespan,
         factory=FastAPIOffline,  # /docs takes a password: no script of a third party runs there
-        middleware=cors(settings.allowed_origins),
+        middleware=cors(
+            settings.allowed_origins, methods=CORS_METHODS, read_headers=CORS_READ, shown_headers=CORS_SHOWN
+        ),
         **INFO,
     )
-    public = intake_routes(settings, intake, rates)
+    public = intake_routes(settings, intake, tickets, rates)
     app.include_router(public)
     ask_directly(app, "POST", public.routes[0])
+    app.include_router(upload_routes(settings, tickets, rates))
     app.include_router(login_routes(settings, staff, rates))
     app.include_router(lead_routes(database, storage, staff, redirect=settings.blob_redirect))
     describe(app)

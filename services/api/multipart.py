@@ -5,20 +5,17 @@ are kept, being small; the resume's bytes are handed on.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TypeVar
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from services.api.fields import EmailAddress, FieldInvalid, clean_email, clean_name
+from services.api.applicants import TEXT_FIELDS, Applicant, clean_applicant
 from services.api.resumes import Inspector, ResumeKind, clean_filename, inspector_for, kind_of
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
 
 RESUME_FIELD = "resume"
-TEXT_FIELDS = ("first_name", "last_name", "email")
 TEXT_MAX_BYTES = 4096
 FORM_ALLOWANCE_BYTES = 64 * 1024
 """What a body may hold beside the resume: three short fields, the part headers and the boundaries."""
@@ -28,8 +25,6 @@ MAX_PART_HEADERS = 8
 PART_HEADER_MAX_BYTES = 4096
 EPILOGUE_MAX_BYTES = 1024
 NAME_SHOWN_MAX = 64
-
-Cleaned = TypeVar("Cleaned", str, EmailAddress)
 
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -52,15 +47,6 @@ class UploadRules:
     def body_max_bytes(self) -> int:
         """The most that a whole request may hold."""
         return self.resume_max_bytes + FORM_ALLOWANCE_BYTES
-
-
-@dataclass(frozen=True)
-class Applicant:
-    """The text fields, cleaned."""
-
-    first_name: str
-    last_name: str
-    email: EmailAddress
 
 
 @dataclass
@@ -117,25 +103,14 @@ class FormReader:
         if not self._ended:
             raise malformed("it stops before its end")
         errors = list(self._faults)
-        first_name = self._clean("first_name", clean_name, errors)
-        last_name = self._clean("last_name", clean_name, errors)
-        email = self._clean("email", clean_email, errors)
+        applicant = clean_applicant(self._texts, errors)
         if self.inspector is None:
             errors.append(FieldError(RESUME_FIELD, "Attach your resume as a file."))
-        if errors or first_name is None or last_name is None or email is None:
+        if errors or applicant is None:
             raise invalid_fields(*errors)
         if self.inspector is not None:
             self.inspector.finish()
-        return Applicant(first_name, last_name, email)
-
-    def _clean(self, name: str, clean: Callable[[str, bytes], Cleaned], errors: list[FieldError]) -> Cleaned | None:
-        if any(fault.field == name for fault in self._faults):
-            return None
-        try:
-            return clean(name, bytes(self._texts.get(name, b"")))
-        except FieldInvalid as invalid:
-            errors.append(invalid.error)
-            return None
+        return applicant
 
     def _check_preamble(self, chunk: bytes) -> None:
         """RFC 2046 allows text before the first boundary; no client sends it, so it is only ever an attack."""

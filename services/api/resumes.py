@@ -4,6 +4,7 @@ Nothing here holds the file or parses a document; the walk over a DOCX's zip is 
 is somebody else's business.
 """
 
+import asyncio
 import codecs
 import re
 import unicodedata
@@ -116,6 +117,14 @@ def kind_of(filename: str, allowed: AbstractSet[ResumeKind] = DEFAULT_KINDS) -> 
             return kind
     names = [kind.upper() for kind in ResumeKind if kind in allowed]
     raise _unsupported(f"Please send your resume as {' or '.join(names)}; its file name must end so too.")
+
+
+async def inspect(inspector: Inspector, piece: bytes) -> None:
+    """Have the next bytes judged, in a thread where that takes time. Raises what `feed` raises."""
+    if inspector.heavy:
+        await asyncio.to_thread(inspector.feed, piece)
+    else:
+        inspector.feed(piece)
 
 
 def inspector_for(kind: ResumeKind) -> Inspector:

@@ -1,4 +1,7 @@
-"""The public door: one form, one answer. FastAPI documents the route but does not read its body: `Upload` does."""
+"""The public door: one form, one answer. FastAPI documents the route but does not read its body: `Upload` does.
+
+Where tickets are offered (`upload_routes`), JSON with a ticket is a lead as well.
+"""
 
 import re
 from collections.abc import Callable, Coroutine
@@ -7,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.routing import APIRoute
 
+from services.api.claims import is_claim, read_claim
 from services.api.intake import Accepted, Caller, Intake
 from services.api.leads import LeadView
 from services.api.multipart import UploadRules
@@ -18,10 +22,17 @@ from shared.events import TRACEPARENT_PATTERN
 from shared.metrics import LEADS_REFUSED
 from shared.observe import correlation_id
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
+from shared.tickets import Tickets
 from shared.tracing.spans import TRACEPARENT, traceparent
 
 IDEMPOTENCY_KEY_MAX = 255
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_MAX}}}")
+
+_TEXTS: dict[str, Any] = {
+    "first_name": {"type": "string", "minLength": 1, "maxLength": 100, "examples": ["Ann"]},
+    "last_name": {"type": "string", "minLength": 1, "maxLength": 100, "examples": ["Lee"]},
+    "email": {"type": "string", "format": "email", "maxLength": 254, "examples": ["ann@example.com"]},
+}
 
 FORM_SCHEMA: dict[str, Any] = {
     "required": True,
@@ -33,9 +44,7 @@ FORM_SCHEMA: dict[str, Any] = {
                 "type": "object",
                 "required": ["first_name", "last_name", "email", "resume"],
                 "properties": {
-                    "first_name": {"type": "string", "minLength": 1, "maxLength": 100, "examples": ["Ann"]},
-                    "last_name": {"type": "string", "minLength": 1, "maxLength": 100, "examples": ["Lee"]},
-                    "email": {"type": "string", "format": "email", "maxLength": 254, "examples": ["ann@example.com"]},
+                    **_TEXTS,
                     "resume": {
                         "type": "string",
                         "format": "binary",
@@ -44,7 +53,19 @@ FORM_SCHEMA: dict[str, Any] = {
                     },
                 },
             }
-        }
+        },
+        "application/json": {
+            "schema": {
+                "title": "LeadClaim",
+                "description": "A person's lead whose resume was sent by a ticket, where tickets are offered.",
+                "type": "object",
+                "required": ["first_name", "last_name", "email", "ticket"],
+                "properties": {
+                    **_TEXTS,
+                    "ticket": {"type": "string", "description": "As `POST /leads/uploads` gave it."},
+                },
+            }
+        },
     },
 }
 
@@ -52,6 +73,8 @@ FORM_SCHEMA: dict[str, Any] = {
 _REFUSALS = refusals(
     ProblemType.MALFORMED_MULTIPART,
     ProblemType.DUPLICATE_EMAIL,
+    ProblemType.UPLOAD_UNFINISHED,
+    ProblemType.TICKET_USED,
     ProblemType.BODY_TOO_LARGE,
     ProblemType.UNSUPPORTED_MEDIA_TYPE,
     ProblemType.UNSUPPORTED_RESUME,
@@ -62,7 +85,7 @@ _REFUSALS = refusals(
 )
 
 
-def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRouter:
+def intake_routes(settings: ApiSettings, intake: Intake, tickets: Tickets, rates: Rates) -> APIRouter:
     """`POST /leads`."""
     router = APIRouter(tags=["intake"], route_class=_UnreadRoute)
     rules = UploadRules(settings.resume_max_bytes, settings.resume_kinds)
@@ -95,7 +118,10 @@ def intake_routes(settings: ApiSettings, intake: Intake, rates: Rates) -> APIRou
         del idempotency_key  # declared for the document; read with its repetitions by `_caller`
         try:
             await rates.hit(limit, "intake", caller_address(request, settings.trusted_proxies))
-            accepted = await intake.accept_lead(Upload(request, rules), _caller(request))
+            if settings.storage_public_url and is_claim(request):
+                accepted = await intake.accept_claim(await read_claim(request, tickets), _caller(request))
+            else:
+                accepted = await intake.accept_lead(Upload(request, rules), _caller(request))
         except Problem as problem:
             LEADS_REFUSED.labels(problem.type).inc()
             if not keep_connection(request):

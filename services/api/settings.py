@@ -9,12 +9,13 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from services.api.resumes import ResumeKind
-from shared.settings import Settings, authority
+from shared.settings import PublicSettings, authority, split_list
+from shared.tickets import UNCLAIMED_SECONDS
 
 MIB = 1024 * 1024
 
 
-class ApiSettings(Settings):
+class ApiSettings(PublicSettings):
     """Read by `services.api` and by the commands `leads users`, `leads queues` and `leads audit`."""
 
     database_url: str = ""
@@ -26,7 +27,6 @@ class ApiSettings(Settings):
     login_rate: str = "10/minute"
     rate_counts: str = Field(default="process", pattern="^(process|database)$")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     jwt_secret: SecretStr | None = None
     jwt_private_key: SecretStr | None = None
     token_lifetime_seconds: int = Field(default=3600, ge=60, le=12 * 3600)
@@ -35,11 +35,10 @@ class ApiSettings(Settings):
     sweep_interval_seconds: float = Field(default=600, gt=0)
     blob_redirect: bool = False
 
-    @field_validator("resume_kinds", "trusted_proxies", "allowed_origins", mode="before")
+    @field_validator("resume_kinds", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Lists are written `a,b,c`."""
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return split_list(value)
 
     @field_validator("intake_rate", "login_rate")
     @classmethod
@@ -63,6 +62,13 @@ class ApiSettings(Settings):
     def resolved_storage_url(self) -> str:
         """`LEADS_STORAGE_URL`, or the storage that `leads up` starts."""
         return self.storage_url.rstrip("/") or f"http://{authority(self.host, self.storage_port)}"
+
+    @property
+    def unclaimed_seconds(self) -> float:
+        """How long a resume may wait for its lead: as set, and never shorter than a ticket for it may be good."""
+        if not self.storage_public_url:
+            return self.orphan_grace_seconds
+        return max(self.orphan_grace_seconds, UNCLAIMED_SECONDS)
 
     @property
     def token_key(self) -> str:

@@ -24,6 +24,9 @@ CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 4.0
 """How long the storage may take to accept a piece, or to answer."""
 
+READ_SECONDS = 60.0
+"""How long it may take to read a whole resume and hash it."""
+
 SHORT_MAX_BYTES = 128 * 1024
 """Up to this size a resume is held until all of it is there."""
 
@@ -99,6 +102,20 @@ class StorageClient:
             if isinstance(body, _Watched) and body.failure is not None:
                 raise body.failure from None
             raise self._unavailable("put", error) from error
+        return StoredBlob(receipt["size_bytes"], receipt["sha256"])
+
+    async def receipt(self, blob_id: str) -> StoredBlob | None:
+        """What the storage keeps under this id, durably, as it reads it now; None where it keeps nothing."""
+        try:
+            async with (
+                asyncio.timeout(READ_SECONDS),
+                self._asked("GET", f"{self._blob(blob_id)}/receipt") as response,
+            ):
+                if response.status == HTTPStatus.NOT_FOUND:
+                    return None
+                receipt = await self._expect(response, 200)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unavailable("receipt", error) from error
         return StoredBlob(receipt["size_bytes"], receipt["sha256"])
 
     async def discard(self, blob_id: str) -> None:

@@ -1,6 +1,7 @@
 """Every query about leads, idempotency keys, audit runs. Functions take the session of whoever owns the transaction."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -45,6 +46,17 @@ class NewLead:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """A resume that the storage keeps, as its lead will tell of it."""
+
+    blob_id: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Submission:
     """A lead about to be kept, with its event, and the key under which its answer is to be found again."""
 
@@ -54,6 +66,8 @@ class Submission:
     """The body of the 201, as JSON."""
     idempotency_key: str | None
     fingerprint: str
+    by_ticket: bool = False
+    """Whether its resume may come again: a form's never does."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,11 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
+class ResumeTaken:
+    """Another lead has this resume already."""
+
+
+@dataclass(frozen=True)
 class KeyReused:
     """The key belongs to another request."""
 
@@ -90,17 +109,20 @@ class LeadFacts:
     created_at: datetime
 
 
-Outcome = Kept | Replayed | Duplicate | KeyReused
+Outcome = Kept | Replayed | Duplicate | ResumeTaken | KeyReused
 
 
 def insert_leads(session: Session, submissions: Sequence[Submission]) -> list[Outcome]:
     """Keep each lead with its event and key, all in the caller's transaction; one outcome each, in order.
 
-    The idempotency key is looked at before the address: a repeated request is no duplicate.
+    The idempotency key is looked at before the address: a repeated request is no duplicate. A ticket
+    that made its lead is looked at before the address, too, so that whoever sends it again learns why.
     """
     answered = _answers(session, sorted({new.idempotency_key for new in submissions if new.idempotency_key}))
     fresh = [new for new in submissions if new.idempotency_key not in answered]
     kept = _insert_new(session, [new.lead for new in fresh])
+    claimed = [new.lead.resume_path for new in fresh if new.by_ticket and new.lead.id not in kept]
+    taken = known_paths(session, claimed) if claimed else set()
     outcomes: list[Outcome] = []
     for new in submissions:
         if new.lead.id in kept:
@@ -108,7 +130,7 @@ def insert_leads(session: Session, submissions: Sequence[Submission]) -> list[Ou
             if new.idempotency_key:
                 answered[new.idempotency_key] = _key_of(new)
         else:
-            outcomes.append(_refusal(new, answered.get(new.idempotency_key)))
+            outcomes.append(_refusal(new, answered.get(new.idempotency_key), taken))
     _keep_with(session, [new for new in fresh if new.lead.id in kept])
     return outcomes
 
@@ -132,6 +154,14 @@ def move_lead(session: Session, lead_id: str, wanted: LeadState, version: int | 
     if version is not None:
         change = change.where(col(Lead.version) == version)
     return (session.execute(change)).scalar_one_or_none()
+
+
+def resume_of(session: Session, blob_id: str) -> Resume | None:
+    """The resume under that id as the lead tells of it that has it; None when none has."""
+    lead = session.execute(select(Lead).where(col(Lead.resume_path) == blob_id)).scalar_one_or_none()
+    if lead is None:
+        return None
+    return Resume(blob_id, lead.resume_filename, lead.resume_content_type, lead.resume_size_bytes, lead.resume_sha256)
 
 
 def known_paths(session: Session, paths: Sequence[str]) -> set[str]:
@@ -196,9 +226,9 @@ def _answers(session: Session, keys: Sequence[str]) -> dict[str | None, Idempote
     return {answer.key: answer for answer in found.scalars()}
 
 
-def _refusal(new: Submission, answered: IdempotencyKey | None) -> Outcome:
+def _refusal(new: Submission, answered: IdempotencyKey | None, taken: AbstractSet[str]) -> Outcome:
     if answered is None:
-        return Duplicate()
+        return ResumeTaken() if new.lead.resume_path in taken else Duplicate()
     if answered.fingerprint != new.fingerprint:
         return KeyReused()
     return Replayed(answered.answer, answered.lead_id)
@@ -211,9 +241,10 @@ def _keep_with(session: Session, kept: Sequence[Submission]) -> None:
 
 
 def _insert_new(session: Session, leads: Sequence[NewLead]) -> set[str]:
-    """Insert the leads whose address is new; gives back their ids. The unique index is the judge: no race.
+    """Insert the leads whose address and resume are new; gives back their ids. The unique indexes judge: no race.
 
-    They are sorted, so that two transactions with the same addresses never wait for each other.
+    They are sorted, so that two transactions with the same addresses never wait for each other. Two with the same
+    tickets may, which only misuse brings about: PostgreSQL ends one of them, and it begins anew.
     """
     if not leads:
         return set()

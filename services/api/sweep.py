@@ -18,10 +18,12 @@ from shared.ids import lowest_id
 from shared.metrics import BLOBS_SWEPT
 from shared.problems import Problem
 from shared.repeats import Repeats
+from shared.tickets import UNCLAIMED_SECONDS
 
 KEYS_KEPT = timedelta(days=7)
-LONGEST_UPLOAD = timedelta(minutes=5)
-"""A blob's id is older than the blob by as long as its upload took: a round begins this much before the last one."""
+LONGEST_UPLOAD = timedelta(seconds=UNCLAIMED_SECONDS)
+"""A blob's id is older than the blob by as long as its upload took, which may be as long as a ticket is good: a round
+begins this much before the last one."""
 
 WATCHED_SECONDS = 60.0
 """How long a blob must be seen without a lead, by a clock that never jumps, before it goes. That is far longer than a

@@ -36,7 +36,8 @@ class Lead(SQLModel, table=True):
     """The address case-folded: one person has one lead, however the address is typed."""
     search_text: str
     """Name and address, case-folded, for the staff's search."""
-    resume_path: str = Field(index=True)
+    resume_path: str = Field(index=True, unique=True)
+    """One resume has one lead, also when a ticket comes twice."""
     resume_filename: str
     resume_content_type: str
     resume_size_bytes: int

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
-from services.api.multipart import Applicant, FormReader, UploadRules, too_large
+from services.api.applicants import Applicant
+from services.api.multipart import FormReader, UploadRules, too_large
 from services.api.places import Place
-from services.api.resumes import ResumeKind
+from services.api.resumes import ResumeKind, inspect
 from shared.problems import Problem, ProblemType
 from shared.web import BODY_DEADLINE_SECONDS, announce_upload
 
@@ -106,12 +107,8 @@ class Upload:
 
     async def _inspect(self, piece: bytes) -> None:
         self._sha256.update(piece)
-        inspector = self._form.inspector
-        assert inspector is not None
-        if inspector.heavy:
-            await asyncio.to_thread(inspector.feed, piece)
-        else:
-            inspector.feed(piece)
+        assert self._form.inspector is not None
+        await inspect(self._form.inspector, piece)
 
     async def _timed_body(self) -> AsyncIterator[bytes]:
         began_at = asyncio.get_running_loop().time()
@@ -136,14 +133,18 @@ class Upload:
 
     def _refuse_by_headers(self) -> None:
         """What the headers alone give away, before a byte of the body is read."""
-        headers = self._request.headers
-        if len(headers.getlist("content-type")) > 1:
-            raise Problem(ProblemType.MALFORMED_REQUEST, "The request must have one Content-Type.")
-        if any(coding.lower() != "identity" for coding in headers.getlist("content-encoding")):
-            detail = "Send the form as it is: compressed requests are not read."
-            raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
+        refuse_odd_headers(self._request)
         if _declared_bytes(self._request) > self._rules.body_max_bytes:
             raise too_large(self._rules)
+
+
+def refuse_odd_headers(request: Request) -> None:
+    """Raises `Problem` 400 for two types of one body, 415 for a compressed one."""
+    if len(request.headers.getlist("content-type")) > 1:
+        raise Problem(ProblemType.MALFORMED_REQUEST, "The request must have one Content-Type.")
+    if any(coding.lower() != "identity" for coding in request.headers.getlist("content-encoding")):
+        detail = "Send the form as it is: compressed requests are not read."
+        raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
 def keep_connection(request: Request) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,8 @@ NEWEST_LEAD = ".newest-lead"
 """The id of the newest lead that the api's database had a while ago: one without it is not that of these blobs."""
 
 MIB = 1024 * 1024
+
+_PART = re.compile(r"[0-9a-f-]{36}\.([0-9]{1,12})")
 
 
 class FolderSync:
@@ -100,6 +103,17 @@ def shortage(folder: Path, min_free_bytes: int) -> str | None:
     if free_bytes >= min_free_bytes:
         return None
     return f"only {free_bytes // MIB} MiB are free for resumes, {min_free_bytes // MIB} are wanted"
+
+
+def part_name(blob_id: str, expires_at_seconds: int) -> str:
+    """How a body that comes in several requests is called in `INCOMING`. Until when it may go on stands in it."""
+    return f"{blob_id}.{expires_at_seconds}"
+
+
+def part_expires_at(name: str) -> int | None:
+    """Until when (seconds since 1970) the body of that name may go on; None for one that comes at once."""
+    found = _PART.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def note_newest_lead(folder: Path, lead_id: str) -> None:

@@ -96,11 +96,30 @@ class LocalBlobs:
         except FileExistsError:
             raise BlobExists from None
         except OSError as error:
-            raise _refusal("resume not stored", error) from error
+            raise refusal("resume not stored", error) from error
         finally:
             self._arriving.discard(blob_id)
         BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
         return receipt
+
+    async def adopt(self, temp: str, blob_id: str) -> None:
+        """Keep the whole body that lies in the file `temp` of `incoming`, durably. To be called again after a crash."""
+        try:
+            await self._write(_name_whole, temp, self._path(blob_id))
+            await self._sync.wait()
+            await self._write(remove, temp)
+        except OSError as error:
+            raise refusal("resume not stored", error) from error
+
+    async def receipt(self, blob_id: str) -> Receipt:
+        """What is kept under this id, durably, read once more. Raises `BlobMissing`."""
+        facts = await self.facts(blob_id)
+        try:
+            # Whoever gave it its name may have died before it synced the folder.
+            await self._sync.wait()
+            return Receipt(blob_id, facts.size_bytes, await self._write(_sha256_of, self._path(blob_id)))
+        except OSError as error:
+            raise refusal("resume not read", error) from error
 
     async def facts(self, blob_id: str) -> BlobFacts:
         try:
@@ -108,7 +127,7 @@ class LocalBlobs:
         except FileNotFoundError:
             raise BlobMissing from None
         except OSError as error:
-            raise _refusal("resume not read", error) from error
+            raise refusal("resume not read", error) from error
         if not stat.S_ISREG(status.st_mode):
             raise BlobMissing
         return _facts(blob_id, status)
@@ -135,25 +154,25 @@ class LocalBlobs:
             # Also when it was not there: whoever removed it may not have synced the folder yet.
             await self._sync.wait()
         except OSError as error:
-            raise _refusal("resume not deleted", error) from error
+            raise refusal("resume not deleted", error) from error
 
     async def page(self, *, stored_before: datetime, after: str, limit: int) -> BlobPage:
         try:
             return await asyncio.to_thread(_page, self._folder, stored_before, after=after, limit=limit)
         except OSError as error:
-            raise _refusal("resumes not listed", error) from error
+            raise refusal("resumes not listed", error) from error
 
     async def note_newest_lead(self, lead_id: str) -> None:
         try:
             await asyncio.to_thread(note_newest_lead, self._folder, lead_id)
         except OSError as error:
-            raise _refusal("newest lead not noted", error) from error
+            raise refusal("newest lead not noted", error) from error
 
     async def newest_lead(self) -> str | None:
         try:
             return await asyncio.to_thread(newest_lead, self._folder)
         except OSError as error:
-            raise _refusal("newest lead not read", error) from error
+            raise refusal("newest lead not read", error) from error
 
     async def check(self) -> None:
         await asyncio.to_thread(check_folder, self._folder, self._min_free_bytes)
@@ -243,6 +262,18 @@ def look(folder: Path, name: str) -> BlobFacts | None:
     return _facts(name, status) if stat.S_ISREG(status.st_mode) else None
 
 
+def _name_whole(temp: str, path: str) -> None:
+    """Make `temp` durable and let it be found as `path`, where it is not yet. Raises `OSError`."""
+    if Path(path).exists():
+        return
+    descriptor = os.open(temp, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.link(temp, path)
+
+
 def _sha256_of(path: str) -> str:
     with Path(path).open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
@@ -252,7 +283,7 @@ def _facts(blob_id: str, status: os.stat_result) -> BlobFacts:
     return BlobFacts(blob_id, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
-def _refusal(event: str, error: OSError) -> Problem:
+def refusal(event: str, error: OSError) -> Problem:
     """What the caller is told; what happened is told to ops."""
     log.error(event, reason=error.strerror or str(error), errno=error.errno)
     return StorageFull() if error.errno in _FULL else StorageBroken()

@@ -8,7 +8,10 @@ from fastapi import FastAPI
 from services.storage.routes import BlobRoutes, Guard
 from services.storage.settings import StorageSettings
 from services.storage.stores import store_of
+from services.storage.upload_routes import CORS_METHODS, CORS_READ, CORS_SHOWN, UploadRoutes
+from shared.cors import cors
 from shared.health import Health
+from shared.tickets import Tickets
 from shared.tokens import SERVICE, Tokens
 from shared.web import create_service
 
@@ -27,10 +30,19 @@ def create_app(settings: StorageSettings) -> FastAPI:
         "storage",
         Health(required={store.place: store.blobs.check}),
         lifespan,
+        middleware=cors(_origins(settings), methods=CORS_METHODS, read_headers=CORS_READ, shown_headers=CORS_SHOWN),
         title="Leads: storage",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
     )
     BlobRoutes(store.blobs, guard, max_bytes=settings.resume_max_bytes).add_to(app)
+    if settings.storage_public_url and store.uploads:
+        tickets = Tickets(settings.resolved_service_secret)
+        UploadRoutes(*store.uploads, tickets, max_bytes=settings.resume_max_bytes).add_to(app, guard)
     return app
+
+
+def _origins(settings: StorageSettings) -> tuple[str, ...]:
+    """No page has anything to ask here where it cannot send a resume."""
+    return settings.allowed_origins if settings.storage_public_url else ()

@@ -1,13 +1,14 @@
 """The doors of the storage room. They check the token, count and time the body, read ranges, and call one verb.
 
-Only the api calls here. Every path under `/blobs` wants its service token; an id that is no canonical UUID is a 404
-before anything touches the disk, so no path is ever made from what a caller sent.
+Only the api calls here; what strangers may reach is in `upload_routes`. Every path under `/blobs` wants its service
+token; an id that is no canonical UUID is a 404 before anything touches the disk, so no path is ever made from what a
+caller sent.
 """
 
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -26,6 +27,8 @@ from shared.web import BODY_DEADLINE_SECONDS, announce_upload
 
 KNOWN_TOKENS_MAX = 256
 PAGE_MAX = 1000
+
+_WHO_IS_ANSWERED = "This service answers those who carry its service token."
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,100})-([0-9]{0,100})|-([0-9]{1,100}))", re.IGNORECASE)
 
@@ -49,9 +52,7 @@ class Guard:
 
     async def __call__(self, request: Request) -> None:
         """Raises the 401 of RFC 6750, section 3."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise _unauthenticated("Bearer")
+        token = bearer_token(request)
         if time.time() >= self._expires_at.get(token, 0.0):
             self._verify(token, request)
 
@@ -60,11 +61,19 @@ class Guard:
         try:
             claims = self._tokens.verify(token)
         except TokenRefused as error:
-            _log_more(request, reason=str(error))
-            raise _unauthenticated('Bearer error="invalid_token"') from None
+            log_more(request, reason=str(error))
+            raise unauthenticated('Bearer error="invalid_token"') from None
         if len(self._expires_at) >= KNOWN_TOKENS_MAX:
             self._expires_at.pop(next(iter(self._expires_at)))
         self._expires_at[token] = float(claims["exp"])
+
+
+def bearer_token(request: Request) -> str:
+    """The token that the request carries (RFC 6750, section 2.1). Raises the 401 of one that carries none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise unauthenticated("Bearer")
+    return token
 
 
 class NewestLead(BaseModel):
@@ -114,7 +123,7 @@ class BlobRoutes:
         _refuse_unless_id(blob_id)
         announce_upload(request.scope)
         receipt = await self._blobs.put(blob_id, self._body(request), _disposition(request))
-        _log_more(request, blob=blob_id, size_bytes=receipt.size_bytes)
+        log_more(request, blob=blob_id, size_bytes=receipt.size_bytes)
         return JSONResponse(vars(receipt), status_code=201)
 
     async def get(self, request: Request, blob_id: str) -> Response:
@@ -174,22 +183,23 @@ class BlobRoutes:
         left_bytes = self._max_bytes
         more = True
         while more:
-            message = await _receive(request, deadline)
+            message = await receive(request, deadline, _too_slow)
             left_bytes -= len(message.get("body", b""))
             if left_bytes < 0:
-                raise _too_large(self._max_bytes)
+                raise too_large(self._max_bytes)
             yield message["body"]
             more = message["more_body"]
         if left_bytes == self._max_bytes:
             raise Problem(ProblemType.MALFORMED_REQUEST, "There is nothing in this body to keep.")
 
 
-async def _receive(request: Request, deadline: float) -> Message:
+async def receive(request: Request, deadline: float, too_slow: Callable[[], Problem]) -> Message:
+    """The next piece of a body. Raises `too_slow` at the deadline (event loop's time), `ClientDisconnect`."""
     try:
         async with asyncio.timeout_at(deadline):
             message = await request.receive()
     except TimeoutError:
-        raise _too_slow() from None
+        raise too_slow() from None
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message
@@ -259,18 +269,19 @@ def _refuse_unless_id(blob_id: str) -> None:
         raise BlobMissing
 
 
-def _log_more(request: Request, **more: str | int) -> None:
+def log_more(request: Request, **more: str | int) -> None:
     """For the one line that the front hall logs of this request."""
     request.scope["state"].setdefault("log", {}).update(more)
 
 
-def _unauthenticated(challenge: str) -> Problem:
-    detail = "This service answers those who carry its service token."
+def unauthenticated(challenge: str, detail: str = _WHO_IS_ANSWERED) -> Problem:
+    """The 401 with that challenge."""
     headers = {"WWW-Authenticate": challenge, CLOCK_HEADER: f"{time.time():.3f}"}
     return Problem(ProblemType.UNAUTHENTICATED, detail, headers=headers)
 
 
-def _too_large(max_bytes: int) -> Problem:
+def too_large(max_bytes: int) -> Problem:
+    """The 413 that names the limit."""
     detail = f"A resume may hold at most {max_bytes} bytes."
     return Problem(ProblemType.BODY_TOO_LARGE, detail, headers={"Connection": "close"})
 

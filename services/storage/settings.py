@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
-from shared.settings import Settings, SettingsError
+from shared.settings import PublicSettings, SettingsError
 
 MIB = 1024 * 1024
 
@@ -15,7 +16,7 @@ BUCKET_SCHEMES = ("s3", "gs", "az")
 """Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage."""
 
 
-class StorageSettings(Settings):
+class StorageSettings(PublicSettings):
     """Where resumes are kept, and how much of them."""
 
     blob_url: str = ""
@@ -28,6 +29,12 @@ class StorageSettings(Settings):
     google_service_account_key: SecretStr | None = Field(default=None, validation_alias="GOOGLE_SERVICE_ACCOUNT_KEY")
     azure_storage_account_key: SecretStr | None = Field(default=None, validation_alias="AZURE_STORAGE_ACCOUNT_KEY")
     azure_storage_sas_token: SecretStr | None = Field(default=None, validation_alias="AZURE_STORAGE_SAS_TOKEN")
+
+    @model_validator(mode="after")
+    def _uploads_into_a_folder(self) -> Self:
+        if self.storage_public_url and urlsplit(self.blob_url).scheme in BUCKET_SCHEMES:
+            raise ValueError("LEADS_STORAGE_PUBLIC_URL is for a folder: a bucket takes no upload in several requests")
+        return self
 
     @property
     def bucket_url(self) -> str | None:

@@ -10,6 +10,7 @@ from services.storage.folder import prepare_folder
 from services.storage.local import LocalBlobs
 from services.storage.settings import StorageSettings
 from services.storage.sweep import keep_swept, sweep
+from services.storage.uploads import Uploads
 from shared.background import measuring, running
 from shared.disk import measure_folder
 
@@ -23,6 +24,8 @@ class Store:
     blobs: BlobStore
     place: str
     tended: Callable[[], AbstractAsyncContextManager[None]]
+    uploads: tuple[LocalBlobs, Uploads] | None = None
+    """Where bodies come in several requests; None where they cannot."""
 
 
 def store_of(settings: StorageSettings) -> Store:
@@ -34,16 +37,21 @@ def _folder(settings: StorageSettings) -> Store:
     folder, grace_seconds = settings.blob_folder, settings.storage_temp_grace_seconds
     prepare_folder(folder)
     blobs = LocalBlobs(folder, min_free_bytes=settings.storage_min_free_bytes)
+    uploads = Uploads(blobs, folder, min_free_bytes=settings.storage_min_free_bytes)
+
+    def arriving() -> frozenset[str]:
+        return blobs.arriving() | uploads.arriving()
 
     @asynccontextmanager
     async def tended() -> AsyncIterator[None]:
-        sweep_once = partial(sweep, blobs.incoming, arriving=blobs.arriving, grace_seconds=grace_seconds)
+        sweep_once = partial(sweep, blobs.incoming, arriving=arriving, grace_seconds=grace_seconds)
         disk = partial(measure_folder, "resumes", folder)
         async with running(SWEEP, keep_swept(sweep_once)), measuring("disk", disk, every_seconds=30):
             yield
+        uploads.close()
         blobs.close()
 
-    return Store(blobs, "folder", tended)
+    return Store(blobs, "folder", tended, (blobs, uploads))
 
 
 def _bucket(settings: StorageSettings) -> Store:

@@ -1,4 +1,7 @@
-"""Removes what never became a blob: bodies whose upload, or whose process, ended half-way."""
+"""Removes what never became a blob: bodies whose upload, or whose process, ended half-way.
+
+A body that comes in several requests is waited for as long as its ticket is good, however long nobody writes to it.
+"""
 
 import asyncio
 import contextlib
@@ -9,7 +12,9 @@ from pathlib import Path
 
 import structlog
 
+from services.storage.folder import part_expires_at
 from shared.metrics import BLOBS_SWEPT
+from shared.tokens import LEEWAY_SECONDS
 
 SWEEP_EVERY_SECONDS = 30.0
 
@@ -30,7 +35,7 @@ async def keep_swept(sweep_once: Callable[[], Awaitable[int]]) -> None:
 
 
 async def sweep(incoming: Path, *, arriving: Callable[[], frozenset[str]], grace_seconds: float) -> int:
-    """Remove the files that nobody has written to for `grace_seconds`; how many there were. Raises `OSError`.
+    """Remove the files that nobody has written to, or may write to, for `grace_seconds`; how many. Raises `OSError`.
 
     Those that are `arriving` here are never touched, however slow their sender is. One that begins to arrive after
     this question is younger than the grace.
@@ -49,11 +54,16 @@ def _remove_old(incoming: Path, arriving: frozenset[str], before: float) -> int:
     with os.scandir(incoming) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
-                if entry.name not in arriving and _is_old_file(entry, before):
+                if entry.name not in arriving and _is_due(entry, before):
                     Path(entry).unlink()
                     removed += 1
     return removed
 
 
-def _is_old_file(entry: "os.DirEntry[str]", before: float) -> bool:
-    return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime <= before
+def _is_due(entry: "os.DirEntry[str]", before: float) -> bool:
+    if not entry.is_file(follow_symlinks=False):
+        return False
+    expires_at = part_expires_at(entry.name)
+    if expires_at is not None:
+        return expires_at + LEEWAY_SECONDS <= before
+    return entry.stat(follow_symlinks=False).st_mtime <= before

@@ -14,18 +14,22 @@ import pytest
 
 from tests.chaos.verdicts import Figure, Verdicts
 from tests.chaos.write_order import STRING_BYTES, WATCHED, Where, faults, look
-from tests.harness.client import Client
+from tests.harness.client import Answer, Client
 from tests.harness.deployment import Deployment
 from tests.harness.files import pdf
 from tests.harness.kept import rows
 from tests.harness.missing import cannot_run
 from tests.harness.sizes import EMBEDDED, embedded
 from tests.harness.strace import MISSING, TraceForbidden, find_strace, read_calls, tracing
+from tests.harness.tus import Sender
 
 IS_LONG = os.environ.get("LEADS_CHAOS") == "long"
 LEADS = 1_000 if IS_LONG else 40
 CLIENTS = 16
 CHECKPOINTS = 20 if IS_LONG else 2
+BY_TICKET = 4
+"""One lead in so many comes by a ticket."""
+
 WATCHED_ROOMS = ("storage", "api")
 
 
@@ -36,7 +40,8 @@ async def post_leads(deployment: Deployment) -> dict[str, str]:
     async def client() -> None:
         async with Client(deployment.api_url) as client:
             for number in numbers:
-                answer = await client.post_lead(f"ordered{number}@example.com", pdf(1_000, seed=number))
+                send = by_ticket if number % BY_TICKET == 0 else Client.post_lead
+                answer = await send(client, f"ordered{number}@example.com", pdf(1_000, seed=number))
                 assert answer.status == 201
                 kept[answer.json["id"]] = answer.json["resume_path"]
                 if number % (LEADS // CHECKPOINTS) == LEADS // CHECKPOINTS // 2:
@@ -44,6 +49,17 @@ async def post_leads(deployment: Deployment) -> dict[str, str]:
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
     return kept
+
+
+async def by_ticket(client: Client, email: str, resume: bytes) -> Answer:
+    """The resume goes to the storage in two pieces, and the lead follows."""
+    wanted = {"filename": "cv.pdf", "size_bytes": len(resume)}
+    offer = (await client.call("POST", "/leads/uploads", json=wanted)).json
+    async with Sender(offer["upload_url"], offer["ticket"]) as sender:
+        for stop in (500, len(resume)):
+            assert (await sender.send_all(resume[:stop])).offset == stop
+    lead = {"first_name": "Ann", "last_name": "Lee", "email": email, "ticket": offer["ticket"]}
+    return await client.call("POST", "/leads", json=lead)
 
 
 def begin_log_anew(database: Path) -> None:
@@ -59,6 +75,10 @@ async def test_resume_and_lead_are_on_the_disk_before_the_201_is_sent(tmp_path: 
     trace = tmp_path / "trace"
     async with embedded(tmp_path / "house") as house:
         deployment = house.deployment
+        for room in WATCHED_ROOMS:
+            await deployment.stop(room)
+            deployment.launch(room, settings={"LEADS_STORAGE_PUBLIC_URL": deployment.url("storage")})
+            await deployment.ready(room)
         pids = [deployment.processes[room].pid for room in WATCHED_ROOMS]
         try:
             async with tracing(pids, trace, WATCHED, string_bytes=STRING_BYTES):

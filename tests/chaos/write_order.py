@@ -28,6 +28,9 @@ _BYTE = re.compile(r"\\[0-7]{1,3}|\\.|.", re.DOTALL)
 _ZERO = frozenset({r"\0", r"\000"})
 """Three digits where another one follows."""
 
+_STATUSES = {True: (200, 201), False: (201,)}
+"""Of answers that promise something: the storage's, the api's."""
+
 _PATHS = re.compile(r'"([^"]*)"')
 _SYNCS = frozenset({"fsync", "fdatasync"})
 
@@ -61,7 +64,7 @@ class Seen:
     frames: dict[str, tuple[Call, Commit]] = field(default_factory=dict)
     wal_syncs: list[Call] = field(default_factory=list)
     stored: dict[str, Call] = field(default_factory=dict)
-    """Where the storage's 201 begins that names this blob."""
+    """Where the storage's 201 begins that names this blob, or the receipt for one that came by a ticket."""
     answered: dict[str, Call] = field(default_factory=dict)
     """Where the api's 201 begins that names this lead."""
 
@@ -134,7 +137,7 @@ class _Reader:
         elif call.name in _SYNCS:
             self._synced(call)
         elif call.file.startswith(self._incoming):
-            self.seen.written[call.file.removeprefix(self._incoming)] = call
+            self.seen.written[self._blob_of(call.file)] = call
         elif call.file == self._where.wal:
             self._logged(call)
         elif call.file.startswith("TCP"):
@@ -151,7 +154,11 @@ class _Reader:
         elif call.file == self._where.wal:
             self.seen.wal_syncs.append(call)
         elif call.file.startswith(self._incoming):
-            self.seen.synced[call.file.removeprefix(self._incoming)] = call
+            self.seen.synced[self._blob_of(call.file)] = call
+
+    def _blob_of(self, path: str) -> str:
+        """One that comes by a ticket has the time after its id until when it may come."""
+        return path.removeprefix(self._incoming).partition(".")[0]
 
     def _logged(self, call: Call) -> None:
         """SQLite writes each frame as a header, which says whether it is a commit's last, and a page."""
@@ -174,7 +181,8 @@ class _Reader:
         if '"HTTP/1.1 ' in call.arguments:
             self._answers[call.file] = call
         answer = self._answers.get(call.file)
-        if answer is not None and '"HTTP/1.1 201 ' in answer.arguments:
-            found = self.seen.stored if here == str(self._where.storage_port) else self.seen.answered
+        is_storage = here == str(self._where.storage_port)
+        if answer is not None and any(f'"HTTP/1.1 {status} ' in answer.arguments for status in _STATUSES[is_storage]):
+            found = self.seen.stored if is_storage else self.seen.answered
             for one in _ID.findall(call.arguments):
                 found.setdefault(one, answer)

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from jsonschema import Draft202012Validator, FormatChecker
+from yarl import URL
 
 from contracts.documents import OPENAPI
 from tests.harness.client import Answer, Client
 from tests.harness.deployment import ADMIN, PASSWORD, Deployment, deployed
 from tests.harness.files import MIB, exe, pdf
+from tests.harness.tus import Sender
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DOCUMENT = json.loads(OPENAPI.read_text())
 RESUME = pdf(3000)
-SUBMIT, SIGN_IN, LIST = "POST /leads", "POST /leads/login", "GET /leads"
+SUBMIT, TICKET, SIGN_IN, LIST = "POST /leads", "POST /leads/uploads", "POST /leads/login", "GET /leads"
 READ, MOVE, DOWNLOAD = "GET /leads/{lead_id}", "PATCH /leads/{lead_id}", "GET /leads/{lead_id}/resume"
 SAID_OF_ALL = {
     "cache-control",
@@ -120,6 +122,36 @@ async def test_answers_to_a_lead_are_as_documented(client: Client):
     shown(await client.post_lead("bob@example.com", BytesIO(pdf(6 * MIB))), "body-too-large")
     many = {f"X-{number}": "x" for number in range(101)}
     shown(await client.post_lead("bob@example.com", RESUME, headers=many), "headers-too-large")
+
+
+async def test_answers_to_a_lead_by_ticket_are_as_documented(deployment: Deployment, client: Client):
+    async def wanted(filename: str = "cv.pdf", size_bytes: int = len(RESUME)) -> Answer:
+        return await client.call("POST", "/leads/uploads", json={"filename": filename, "size_bytes": size_bytes})
+
+    check(TICKET, await wanted(), 404, "not-found")  # as it is by default
+    opened = {"LEADS_STORAGE_PUBLIC_URL": "https://uploads.example.com"}
+    for room in ("api", "storage"):
+        await deployment.stop(room)
+        deployment.launch(room, settings=opened)
+        await deployment.ready(room)
+    offer = await wanted()
+    check(TICKET, offer, 201)
+    check_shown(TICKET, await wanted(size_bytes=6 * MIB), "body-too-large")
+    check(TICKET, await wanted("cv.exe"), 415, "unsupported-resume")
+    check(TICKET, await wanted(size_bytes=0), 422, "invalid-fields")
+
+    def sending(**changed: str):
+        lead = {"first_name": "Ann", "last_name": "Lee", "email": "t@example.com", "ticket": offer.json["ticket"]}
+        return client.call("POST", "/leads", json={**lead, **changed})
+
+    check_shown(SUBMIT, await sending(), "upload-unfinished")
+    path = URL(offer.json["upload_url"]).path
+    async with Sender(deployment.url("storage") + path, offer.json["ticket"]) as sender:
+        assert (await sender.send(RESUME, 0)).status == 204
+    check(SUBMIT, await sending(), 201)
+    check_shown(SUBMIT, await sending(email="u@example.com"), "ticket-used")
+    check(SUBMIT, await sending(ticket="x"), 422, "invalid-fields")
+    check(SUBMIT, await client.call("POST", "/leads", data="{", headers={"Content-Type": "application/json"}), 400)
 
 
 async def test_answers_to_a_sign_in_are_as_documented(client: Client):

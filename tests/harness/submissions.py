@@ -15,6 +15,7 @@ def submission(
     key: str | None = None,
     last_name: str = "Lee",
     blob: str | None = None,
+    by_ticket: bool = False,
     created_at: datetime | None = None,
 ) -> Submission:
     """One lead, with an event, and under a key if it has one. The same address is the same request."""
@@ -33,4 +34,4 @@ def submission(
         created_at=created_at or datetime.now(UTC),
     )
     event = Event.of(lead_created(email), subject=lead.id)
-    return Submission(lead, event, answer=f'"{lead.id}"', idempotency_key=key, fingerprint=email)
+    return Submission(lead, event, answer=f'"{lead.id}"', idempotency_key=key, fingerprint=email, by_ticket=by_ticket)

@@ -104,6 +104,28 @@ async def test_the_same_addresses_in_opposite_orders_are_one_lead_each(api):
     assert all(isinstance(outcome, Duplicate) for outcome in await keep(api[0], *there))
 
 
+async def test_of_those_who_come_with_one_ticket_at_once_one_is_kept_and_nobody_waits_for_ever(api):
+    """Also where each of two transactions brings what the other has begun with."""
+    for round_ in range(5):
+        tickets = [f"{round_}-{number:03}" for number in range(100)]
+        there = [
+            submission(f"a{place:03}-{round_}@x.com", blob=one, by_ticket=True) for place, one in enumerate(tickets)
+        ]
+        back = [
+            submission(f"b{place:03}-{round_}@x.com", blob=one, by_ticket=True)
+            for place, one in enumerate(reversed(tickets))
+        ]
+        found = await asyncio.gather(keep(api[0], *there), keep(api[1], *back))
+        assert Counter(kinds([*found[0], *found[1]])) == {"Kept": 100, "ResumeTaken": 100}
+    again = submission("new@x.com", blob="0-000", by_ticket=True)
+    assert kinds(await keep(api[0], again, again)) == ["ResumeTaken", "ResumeTaken"]
+    twice = [submission(f"twice{number}@x.com", blob="twice", by_ticket=True) for number in range(2)]
+    assert kinds(await keep(api[0], *twice)) == ["Kept", "ResumeTaken"]
+    assert await api[0].read(partial(store.resume_of, blob_id="nobody's")) is None
+    kept = await api[1].read(partial(store.resume_of, blob_id="twice"))
+    assert (kept.filename, kept.size_bytes) == ("cv.pdf", 1)
+
+
 @pytest.mark.parametrize("sort", ["created_at", "-created_at", "last_name", "-last_name", "email", "-email"])
 async def test_the_list_has_one_order_and_its_pages_have_each_lead_once(api, sort):
     now = datetime.now(UTC)

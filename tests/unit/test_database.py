@@ -17,6 +17,7 @@ from services.api import leads, store
 from services.api.intake import Intake
 from services.api.rate_counts import ProcessCounts
 from services.api.rates import Rates
+from services.api.resumes import DEFAULT_KINDS
 from services.api.routes import intake_routes
 from services.api.settings import MIGRATIONS, ApiSettings
 from shared.database import LARGEST_GROUP, Database, GroupCommit
@@ -24,6 +25,7 @@ from shared.engines import turns
 from shared.health import Health
 from shared.problems import Problem, ProblemType
 from shared.settings import SettingsError
+from shared.tickets import Tickets
 from shared.web import create_service
 from tests.harness.asgi import post_form, sha256_of
 
@@ -307,9 +309,12 @@ def service(database: Database, discarded: list[str]):
         SimpleNamespace(put=put, discard=discard),
         GroupCommit(database, store.insert_leads),
         is_kept=partial(leads.is_kept, database),
+        resume_of=partial(leads.resume_of, database),
         wake_relay=lambda: None,
         concurrency=1,
+        kinds=DEFAULT_KINDS,
     )
     app = create_service("api", Health({}), lifespan)
-    app.include_router(intake_routes(ApiSettings(intake_rate="off"), intake, Rates(ProcessCounts())))
+    tickets = Tickets("no secret")
+    app.include_router(intake_routes(ApiSettings(intake_rate="off"), intake, tickets, Rates(ProcessCounts())))
     return app

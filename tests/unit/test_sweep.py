@@ -13,6 +13,8 @@ from services.api.tables import Lead
 from shared.database import Database
 from shared.ids import lowest_id, new_id
 from shared.problems import Problem, ProblemType
+from shared.tickets import TICKET_SECONDS
+from shared.tokens import LEEWAY_SECONDS
 
 GRACE_SECONDS = 3600.0
 
@@ -119,6 +121,15 @@ async def test_an_orphan_of_before_the_clock_was_put_back_is_found(house: House,
     an_hour_ago = Yesterday.now(UTC) - timedelta(seconds=GRACE_SECONDS + 60)
     house.blobs.stored_at[lowest_id(an_hour_ago)] = an_hour_ago
     assert await house.rounds(3) == 1
+
+
+async def test_an_orphan_whose_upload_took_as_long_as_its_ticket_was_good_is_found(house: House):
+    """Its id is as old as its ticket, while its bytes came just before that expired: after a round began there."""
+    await house.rounds()
+    stored_at = datetime.now(UTC) - timedelta(seconds=GRACE_SECONDS + 1)
+    ticket_made_at = datetime.now(UTC) - timedelta(seconds=GRACE_SECONDS + TICKET_SECONDS + LEEWAY_SECONDS)
+    house.blobs.stored_at[lowest_id(ticket_made_at)] = stored_at
+    assert await house.rounds() == 1
 
 
 class Yesterday(datetime):

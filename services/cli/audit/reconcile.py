@@ -46,7 +46,7 @@ class Audit:
         self._ledger = ledger
         self._report = report
         self._fix = fix
-        self._grace = timedelta(seconds=settings.api.orphan_grace_seconds)
+        self._grace = timedelta(seconds=settings.api.unclaimed_seconds)
         self._swept_within = timedelta(seconds=2 * settings.api.sweep_interval_seconds + SWEEP_SLACK_SECONDS)
         self._notifier_concurrency = settings.notifier.concurrency
         self._forgotten_before = datetime.now(UTC) - EVENTS_KEPT

@@ -1,6 +1,6 @@
-"""Which pages of other origins may call the API from a browser (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol).
+"""Which pages of other origins may call a room from a browser (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol).
 
-None, unless a setting names them. No cookies are involved: staff sign in with a token that a page must know.
+None, unless a setting names them. No cookies are involved: whoever signs in or has a ticket has a token to show.
 """
 
 from collections.abc import Sequence
@@ -15,31 +15,20 @@ from shared.observe import CORRELATION_HEADER
 from shared.problems import Problem, ProblemType
 from shared.web import problem_response
 
-METHODS = ("GET", "POST", "PATCH")
-READ_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Range", CORRELATION_HEADER)
-SHOWN_HEADERS = (
-    "Content-Disposition",
-    "Content-Range",
-    "ETag",
-    "Idempotency-Replayed",
-    "Link",
-    "Location",
-    "Retry-After",
-    CORRELATION_HEADER,
-)
 
-
-def cors(origins: Sequence[str]) -> list[Middleware]:
-    """The middleware that lets pages of `origins` in; none for none."""
+def cors(
+    origins: Sequence[str], *, methods: Sequence[str], read_headers: Sequence[str], shown_headers: Sequence[str]
+) -> list[Middleware]:
+    """The middleware that lets pages of `origins` in, and see `shown_headers` of answers; none for none."""
     if not origins:
         return []
     return [
         Middleware(
             _Cors,
             allow_origins=origins,
-            allow_methods=METHODS,
-            allow_headers=READ_HEADERS,
-            expose_headers=SHOWN_HEADERS,
+            allow_methods=methods,
+            allow_headers=(*read_headers, CORRELATION_HEADER),
+            expose_headers=(*shown_headers, CORRELATION_HEADER),
         )
     ]
 

@@ -1,0 +1,184 @@
+"""Bodies that come straight from their senders, in as many requests as it takes.
+
+What has come lies in `.incoming/<id>.<expiry>`, and how long that file is says where to go on: nothing else has to be
+kept in step with it. It survives a broken connection and the end of this process, but not the machine's: what of an
+unfinished file reached the disk then, nobody knows, and its sender begins again. The whole one is synced and named as
+every blob is (`LocalBlobs.adopt`).
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from services.storage.blobs import RETRY_AFTER_SECONDS, StorageFull
+from services.storage.bodies import pieces
+from services.storage.folder import open_private, part_name, remove, shortage, write_all
+from services.storage.local import LocalBlobs, refusal
+from shared.metrics import BLOB_BYTES_WRITTEN
+from shared.problems import Problem, ProblemType
+from shared.tickets import Ticket
+
+UPLOADS_AT_ONCE = 256
+"""Most bodies that arrive at a time. Each holds a piece of 128 KiB and what its socket holds: some 50 MiB for all."""
+
+WRITER_THREADS = 4
+"""Their own: strangers who send here take none from the api's resumes."""
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger()
+
+
+class Uploads:
+    """Unfinished bodies beside the blobs of a folder, each for a ticket. Every verb raises `StorageBroken`."""
+
+    def __init__(self, blobs: LocalBlobs, folder: Path, *, min_free_bytes: int) -> None:
+        self._blobs = blobs
+        self._folder = folder
+        self._min_free_bytes = min_free_bytes
+        self._writers = ThreadPoolExecutor(WRITER_THREADS, thread_name_prefix="upload-writer")
+        self._arriving: set[str] = set()
+
+    def arriving(self) -> frozenset[str]:
+        """The names of the files in `.incoming` that this process is writing to now."""
+        return frozenset(self._arriving)
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._writers.shutdown()
+
+    async def offset(self, ticket: Ticket) -> int:
+        """How many bytes have come. If all, it is a blob by then, durably."""
+        received = await self._received(ticket)
+        if received == ticket.size_bytes and _name(ticket) not in self._arriving:
+            with self._alone(ticket):
+                await self._blobs.adopt(self._path(ticket), ticket.blob_id)
+        return received
+
+    async def append(self, ticket: Ticket, offset: int, chunks: AsyncIterator[bytes]) -> int:
+        """Take in `chunks`, the bytes from `offset` on; how many have come then. If all, it is a blob by then, durably.
+
+        `chunks` ends where the connection does: what has come is kept. Raises `Problem` UPLOAD_CONFLICT where `offset`
+        is not how many have come or others are sending, BODY_TOO_LARGE for more than the ticket is good for (of which
+        nothing is kept), `StorageFull`, and UNAVAILABLE when too many are sending.
+        """
+        with self._alone(ticket):
+            received = await self._received(ticket)
+            if offset != received:
+                raise _elsewhere(received)
+            if received < ticket.size_bytes:
+                await self._take_in(ticket, offset, chunks)
+            received = await self._received(ticket)
+            if received == ticket.size_bytes:
+                await self._blobs.adopt(self._path(ticket), ticket.blob_id)
+                BLOB_BYTES_WRITTEN.inc(received)
+        return received
+
+    async def _take_in(self, ticket: Ticket, offset: int, chunks: AsyncIterator[bytes]) -> None:
+        try:
+            descriptor = await self._write(
+                open_private, self._path(ticket), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            )
+            try:
+                async for piece in pieces(bytearray(), _up_to(ticket.size_bytes - offset, chunks)):
+                    await self._write(self._add, descriptor, piece)
+            except _TooMany:
+                await self._write(os.ftruncate, descriptor, offset)
+                raise _too_many(ticket) from None
+            finally:
+                await self._write(os.close, descriptor)
+        except OSError as error:
+            raise refusal("resume not stored", error) from error
+
+    def _add(self, descriptor: int, piece: bytearray) -> None:
+        """Each piece leaves enough free: nobody can say beforehand how many send how much at the same time."""
+        too_full = shortage(self._folder, self._min_free_bytes)
+        if too_full:
+            log.error("resume not stored", reason=f"LEADS_STORAGE_MIN_FREE_BYTES: {too_full}")
+            raise StorageFull
+        write_all(descriptor, piece)
+
+    async def _received(self, ticket: Ticket) -> int:
+        try:
+            return await self._write(self._size, ticket)
+        except OSError as error:
+            raise refusal("resume not read", error) from error
+
+    def _size(self, ticket: Ticket) -> int:
+        if (self._folder / ticket.blob_id).exists():
+            return ticket.size_bytes
+        path = self._path(ticket)
+        try:
+            status = Path(path).lstat()
+        except FileNotFoundError:
+            return 0
+        if status.st_mtime < _machine_started_at():
+            remove(path)
+            return 0
+        return status.st_size
+
+    @contextlib.contextmanager
+    def _alone(self, ticket: Ticket) -> Iterator[None]:
+        name = _name(ticket)
+        if name in self._arriving:
+            raise _others_send()
+        if len(self._arriving) >= UPLOADS_AT_ONCE:
+            raise _busy()
+        self._arriving.add(name)
+        try:
+            yield
+        finally:
+            self._arriving.discard(name)
+
+    def _path(self, ticket: Ticket) -> str:
+        return f"{self._blobs.incoming}/{_name(ticket)}"
+
+    async def _write(self, work: Callable[..., Result], *args: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
+
+
+class _TooMany(Exception):  # noqa: N818
+    """More bytes came than are wanted."""
+
+
+async def _up_to(most_bytes: int, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        most_bytes -= len(chunk)
+        if most_bytes < 0:
+            raise _TooMany
+        yield chunk
+
+
+def _name(ticket: Ticket) -> str:
+    return part_name(ticket.blob_id, int(ticket.expires_at.timestamp()))
+
+
+def _machine_started_at() -> float:
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _elsewhere(received: int) -> Problem:
+    detail = f"{received} bytes have come: go on there (Upload-Offset)."
+    return Problem(ProblemType.UPLOAD_CONFLICT, detail, headers={"Upload-Offset": str(received)})
+
+
+def _others_send() -> Problem:
+    detail = "Another request is sending for this ticket. Ask how much has come (HEAD), and go on there."
+    return Problem(ProblemType.UPLOAD_CONFLICT, detail, retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+def _too_many(ticket: Ticket) -> Problem:
+    detail = f"The ticket is for {ticket.size_bytes} bytes, and more came."
+    return Problem(ProblemType.BODY_TOO_LARGE, detail)
+
+
+def _busy() -> Problem:
+    detail = "Many people are sending their resumes right now. Please try again in a moment."
+    return Problem(ProblemType.UNAVAILABLE, detail, retry_after_seconds=RETRY_AFTER_SECONDS)
