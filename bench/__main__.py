@@ -1,7 +1,7 @@
 """`make bench`: Leads measured beside what its users would take instead, and beside what this machine gives at most.
 
-`python -m bench` measures all parts (three quarters of an hour), `python -m bench intake lists` some, `--short`
-everything in less than three minutes, which is what CI runs. `--write` puts the results into docs/performance.md.
+`python -m bench` measures all parts (about an hour), `python -m bench intake lists` some, `--short` everything in a few
+minutes, which is what CI runs. `--write` puts the results into docs/performance.md.
 `python -m bench profile` tells where api and storage spend their time. Nothing is asserted about speed.
 What is asserted is that nothing that was accepted is missing.
 """
@@ -91,7 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all, unless named), or {PROFILE}"
     )
-    parser.add_argument("--short", action="store_true", help="less than three minutes in all; nothing to quote")
+    parser.add_argument("--short", action="store_true", help="a few minutes in all; nothing to quote")
     parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
     wanted = parser.parse_args()
     if wanted.short and wanted.write:
