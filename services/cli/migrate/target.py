@@ -39,11 +39,15 @@ class Target:
         self._run = new_id()
         self.name = f"{database.name}, schema {room.schema}"
 
-    async def is_unfinished(self) -> bool:
-        """Whether some run has begun to fill it, and none has finished."""
+    async def is_unfinished(self, source: Source) -> bool:
+        """Whether the run that left `source` for good has let no rooms in here yet. Refuses one that went elsewhere."""
         with told(self.name):
             found = await self._database.read(partial(_look, tables=()))
-        return UNFINISHED_TABLE in found.tables
+            if UNFINISHED_TABLE in found.tables:
+                return True
+            if VERSION_TABLE not in found.tables or not await self._has_firsts(source):
+                raise CannotMigrate(f"{source.name} was moved, and not to {self.name}: name the database it went to")
+        return False
 
     async def begin(self, source: Source) -> None:
         """Make it ready to be filled by this run, and by none before. What has rows, and is not being filled, stays."""
@@ -95,6 +99,14 @@ class Target:
                 f"{self.name} was begun by an older Leads (schema {version}; this one has "
                 f"{newest_version(self._room.migrations)}): DROP SCHEMA {self._room.schema} CASCADE, and migrate again"
             )
+
+    async def _has_firsts(self, source: Source) -> bool:
+        """Whether the first row of each table from which none goes is here, as after a move it is for ever."""
+        for table in (one for one in self._room.tables if not forgets(one)):
+            key = source.first(table)
+            if key is not None and not await self._database.read(partial(_has, table=table, key=key)):
+                return False
+        return True
 
     async def _check_origin(self, source: Source) -> None:
         """A look at the first and the last row of each table from which none goes; each row is looked at later."""
@@ -164,6 +176,10 @@ def _look(session: Session, tables: Sequence[Table]) -> _Found:
 
 def _has_rows(session: Session, tables: Sequence[Table]) -> bool:
     return any(session.execute(select(one.columns[0]).limit(1)).first() for one in tables)
+
+
+def _has(session: Session, table: Table, key: str) -> bool:
+    return session.execute(select(table.columns[0]).where(table.columns[0] == key)).first() is not None
 
 
 def _ends(session: Session, table: Table) -> list[str]:
