@@ -16,6 +16,7 @@ from services.cli.migrate.rooms import CannotMigrate, Room, forgets, told
 from services.cli.migrate.rows import AT_ONCE, Row, Stretch, compared, stretch
 from services.cli.migrate.source import Source
 from shared.database import Database
+from shared.dialect import take_turns
 from shared.ids import new_id
 from shared.schema import UNFINISHED_TABLE, VERSION_TABLE, SchemaState, compare, newest_version, too_new
 from shared.settings import CannotStart
@@ -122,6 +123,9 @@ class Target:
         )
 
     def _claim(self, session: Session) -> None:
+        take_turns(session, [f"claim {self._room.schema}"])
+        if not inspect(session.connection()).has_table(VERSION_TABLE):
+            raise self._taken_over()
         session.execute(text(f"ALTER TABLE {VERSION_TABLE} RENAME TO {UNFINISHED_TABLE}"))
         session.execute(text(f"ALTER TABLE {UNFINISHED_TABLE} ADD COLUMN run text"))
         if _has_rows(session, self._room.tables):  # whoever wrote them may still have it open
@@ -137,7 +141,10 @@ class Target:
         if inspect(session.connection()).has_table(UNFINISHED_TABLE):
             run = session.execute(text(f"SELECT run FROM {UNFINISHED_TABLE} FOR UPDATE")).scalar()  # noqa: S608
         if run != self._run:
-            raise CannotMigrate(f"{self.name}: another `leads migrate` has taken over")
+            raise self._taken_over()
+
+    def _taken_over(self) -> CannotMigrate:
+        return CannotMigrate(f"{self.name}: another `leads migrate` has taken over")
 
     def _bring_into_line(self, session: Session, table: Table, rows: Sequence[Row], key: str | None) -> Stretch:
         self._check_ours(session)

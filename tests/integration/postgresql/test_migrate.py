@@ -140,6 +140,20 @@ def test_a_run_that_another_has_taken_over_from_writes_nothing_any_more(site: Si
     assert in_postgresql(site.url) == in_sqlite(site.data)
 
 
+def test_of_two_that_begin_at_once_one_goes_on(site: Site, monkeypatch, capsys):
+    make_tables, others = Target._make, []
+
+    async def late(self):
+        await make_tables(self)
+        others.append(leads("migrate").returncode)
+
+    monkeypatch.setattr(Target, "_make", late)
+    assert site.migrate() == command.EXIT_FAILED
+    assert "another `leads migrate` has taken over" in the_line(capsys)
+    assert others == [0]
+    assert in_postgresql(site.url) == in_sqlite(site.data)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("options", [[], ["--finish"]])
 def test_a_move_that_was_killed_has_changed_nothing_and_is_run_again(site: Site, options):
