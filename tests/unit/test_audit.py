@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.api.store import LeadFacts
-from services.cli.audit import records
-from services.cli.audit.command import run
+from services.cli.audit import command, records
 from services.cli.audit.findings import FindingKind
 from services.cli.audit.judge import judge
 from services.cli.audit.ledger import Ledger
@@ -169,8 +168,9 @@ def test_a_folder_that_is_closed_to_us_is_one_line(tmp_path: Path, monkeypatch, 
     def closed(_path):
         raise PermissionError(13, "Permission denied")
 
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)
     monkeypatch.setenv("LEADS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(Path, "is_file", closed)  # root, who runs tests in containers, may look anywhere
-    assert run(deep=False, fix=False, as_json=False) == 2
+    assert command.run(deep=False, fix=False, as_json=False) == command.EXIT_CANNOT_AUDIT
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"leads: LEADS_DATABASE_URL: {tmp_path / 'leads.db'} cannot be opened")
