@@ -81,7 +81,7 @@ def why_no_version(tables: Collection[str]) -> tuple[str, str]:
     if UNFINISHED_TABLE in tables:
         return (
             "is not whole yet: `leads migrate` fills it",
-            "Finish that: `leads migrate --finish`, with Leads stopped.",
+            "Finish that: `leads migrate --finish`, with Leads stopped and the settings of before.",
         )
     return "has tables but no version: it was not made by Leads", "Name another database, or restore a backup."
 

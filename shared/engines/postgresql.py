@@ -43,6 +43,7 @@ CLOSE_SECONDS = 0.5
 told to stop for ever."""
 
 ASK_AGAIN_SECONDS = 0.1
+HIGHEST_PORT = 65535
 OPTIONS = frozenset({"host", "passfile", "ssl"})
 """What may follow the `?` of a URL; `sslmode` is `ssl`. How long to wait, and for what, is Leads' own affair."""
 
@@ -58,6 +59,8 @@ def open_postgresql(url: URL, setting: str, schema: str) -> Engines:
     """Connects to nothing yet. Raises `SettingsError` for a URL that cannot work."""
     if not url.database:
         raise not_offered(setting)
+    if url.port is not None and not 0 < url.port <= HIGHEST_PORT:
+        raise SettingsError(f"{setting}: {url.port} is no port: they are 1 to {HIGHEST_PORT}.")
     ours = _understood(url.set(drivername="postgresql+asyncpg"), setting)
     return Engines(
         where=f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}",

@@ -98,6 +98,12 @@ async def test_an_option_that_cannot_work_is_named(prepared, postgres_url, optio
     assert words in (await the_one(check_databases, settings, State.FAILED)).found
 
 
+async def test_a_port_that_is_none_is_named(prepared, postgres):
+    url = postgres.url("leads", password="s3cret", port=99999)
+    found = await the_one(check_databases, {**prepared, "LEADS_DATABASE_URL": url}, State.FAILED)
+    assert "99999 is no port" in found.found
+
+
 async def test_the_word_of_libpq_for_tls_is_understood(prepared, postgres_url):
     settings = {**prepared, "LEADS_DATABASE_URL": f"{postgres_url}?sslmode=disable"}
     assert [one.state for one in await findings_of(check_databases, settings)] == [State.OK] * 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.api.store import LeadFacts
-from services.cli.audit import records
+from services.cli.audit import command, records
 from services.cli.audit.findings import FindingKind
 from services.cli.audit.judge import judge
 from services.cli.audit.ledger import Ledger
@@ -162,3 +162,15 @@ def bytes_in_open_files() -> int:
         with suppress(OSError):
             sizes += descriptor.stat().st_size
     return sizes
+
+
+def test_a_folder_that_is_closed_to_us_is_one_line(tmp_path: Path, monkeypatch, capsys):
+    def closed(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)
+    monkeypatch.setenv("LEADS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(Path, "is_file", closed)  # root, who runs tests in containers, may look anywhere
+    assert command.run(deep=False, fix=False, as_json=False) == command.EXIT_CANNOT_AUDIT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"leads: LEADS_DATABASE_URL: {tmp_path / 'leads.db'} cannot be opened")

@@ -3,6 +3,7 @@
 One that cannot be read is said in one line that names its setting.
 """
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from shared.bus import BusUnavailable, EventBus, QueueStats, bus_for
 from shared.database import Database
 from shared.problems import Problem
 from shared.settings import CannotStart
-from shared.sqlite import file_of
+from shared.sqlite import TELLING, file_of
 from shared.topology import NOTIFIER_QUEUE, Queue, leads_topology
 from shared.troubles import trouble_of
 
@@ -140,8 +141,11 @@ async def opened(settings: Settings) -> AsyncIterator[Stores]:
 def _check_file(setting: str, url: str) -> None:
     """Opening would make an empty database where there is none."""
     path = file_of(url)  # one that is none is said by whoever opens it
-    if path is not None and not path.is_file():
-        raise CannotAudit(f"{setting}: there is no database {path} (`leads init` makes it)")
+    try:
+        if path is not None and not path.is_file():
+            raise CannotAudit(f"{setting}: there is no database {path} (`leads init` makes it)")
+    except OSError as error:  # its folder is closed to us
+        raise CannotAudit(f"{setting}: {path} {TELLING[sqlite3.SQLITE_CANTOPEN]}") from error
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`leads migrate`, wired: places by the settings, what is printed, the exit status."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -24,24 +25,34 @@ DIGITS = 16
 
 
 def run(*, source: str, target: str, is_last: bool) -> int:
-    """The exit status: 0 done, 1 not all rows are equal and nothing was changed over, 2 it could not be done."""
+    """The exit status: 0 done, 1 rows differ and nothing was changed over, 2 it could not be done, or not be said."""
     configure_logs("leads", "CRITICAL", "auto")  # what goes wrong is one line on stderr
     try:
-        if source != SOURCE:
-            raise SettingsError(f"--from must be {SOURCE}: there is no way from another.")
-        place = load(MigrateSettings).target(target)
-        rooms = rooms_on_sqlite(load(ApiSettings), load(NotifierSettings))
-        staying = asyncio.run(left(rooms, place))
-        if not staying:
-            print("Moved already.")
-            _say_settings(rooms, "the database it was moved to")
-            return 0
-        if is_last:
-            return _finish(staying, place)
-        _copy(staying, place)
+        status = _run(source=source, target=target, is_last=is_last)
+        sys.stdout.flush()
     except (CannotMigrate, CannotStart) as error:
         sys.stderr.write(f"leads: {error}\n")
         return EXIT_FAILED
+    except OSError as error:  # stdout's, as those of the databases come as the above: nobody reads, or a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it would fail again at the end
+        sys.stderr.write(f"leads: the answer could not be written ({error}): run it again, which says how it stands\n")
+        return EXIT_FAILED
+    return status
+
+
+def _run(*, source: str, target: str, is_last: bool) -> int:
+    if source != SOURCE:
+        raise SettingsError(f"--from must be {SOURCE}: there is no way from another.")
+    place = load(MigrateSettings).target(target)
+    rooms = rooms_on_sqlite(load(ApiSettings), load(NotifierSettings))
+    staying = asyncio.run(left(rooms, place))
+    if not staying:
+        print("Moved already.")
+        _say_settings(rooms, "the database it was moved to")
+        return 0
+    if is_last:
+        return _finish(staying, place, rooms)
+    _copy(staying, place)
     return 0
 
 
@@ -54,9 +65,9 @@ def _copy(rooms: Sequence[Room], place: Place) -> None:
     print("Run it again as often as you like. Then stop Leads, and run it with --finish.")
 
 
-def _finish(rooms: Sequence[Room], place: Place) -> int:
+def _finish(staying: Sequence[Room], place: Place, rooms: Sequence[Room]) -> int:
     began_at = time.monotonic()
-    finished = asyncio.run(finish(rooms, place))
+    finished = asyncio.run(finish(staying, place))
     _show_copied(finished.copied)
     _show_compared(finished.compared)
     if not finished.is_done:
@@ -84,17 +95,25 @@ def _show_copied(copied: Sequence[Copied]) -> None:
     for one in copied:
         table.add_row(one.table, *(f"{count:,}" for count in (one.rows, one.new, one.changed, one.gone)))
     if copied:
-        Console().print(table)
+        _print(table)
 
 
 def _show_compared(compared: Sequence[Compared]) -> None:
     table = Table("table", Column("SQLite", justify="right"), Column("PostgreSQL", justify="right"), box=None)
     for name in ("SHA-256", ""):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # in a file there are 80 columns: a digest that is cut says nothing
     for one in compared:
         sides = [one.sha256[:DIGITS], "equal" if one.is_equal else f"NOT EQUAL: {one.target_sha256[:DIGITS]}"]
         table.add_row(one.table, f"{one.rows:,}", f"{one.target_rows:,}", *sides)
-    Console().print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """Rich itself would end the process, with status 1, when nobody reads."""
+    console = Console()
+    with console.capture() as shown:
+        console.print(table)
+    print(shown.get(), end="")
 
 
 def _say_settings(rooms: Sequence[Room], where: str) -> None:

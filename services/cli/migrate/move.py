@@ -78,7 +78,7 @@ async def left(rooms: Sequence[Room], place: Place) -> list[Room]:
     for room in rooms:
         with sources.opened(room) as source:
             source.check()
-            if not source.is_left or await _is_unfinished(room, place):
+            if not source.is_left or await _is_unfinished(room, place, source):
                 staying.append(room)
     return staying
 
@@ -134,9 +134,9 @@ async def _change_over(pair: _Pair) -> None:
     await pair.target.release()
 
 
-async def _is_unfinished(room: Room, place: Place) -> bool:
+async def _is_unfinished(room: Room, place: Place, source: Source) -> bool:
     async with targets.opened(room, *place) as target:
-        return await target.is_unfinished()
+        return await target.is_unfinished(source)
 
 
 async def _copy(source: Source, target: Target, table: Table) -> Copied:

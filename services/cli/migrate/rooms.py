@@ -1,5 +1,6 @@
 """The rooms whose databases move: where each has its file, and which tables; and how a failure is said."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ API_TABLES: tuple[type[SQLModel], ...] = (Lead, User, AuditRun, OutboxEvent, Ide
 NOTIFIER_TABLES: tuple[type[SQLModel], ...] = (Email,)
 FORGETTING: tuple[type[SQLModel], ...] = (OutboxEvent, IdempotencyKey, RateCount)
 """Rows of these go when they are old. Of all others none ever goes: one that only the target has is somebody else's."""
+
+
+_REFUSED_VALUE = re.compile(r"invalid input for query argument .*\((.*)\)", re.DOTALL)
 
 
 class CannotMigrate(Exception):  # noqa: N818
@@ -60,7 +64,10 @@ def rooms_on_sqlite(api: ApiSettings, notifier: NotifierSettings) -> list[Room]:
         if (file := file_of(url)) is not None
     ]
     if not found:
-        raise SettingsError(f"neither {' nor '.join(SCHEMAS)} names a SQLite file: there is nothing to move.")
+        raise SettingsError(
+            f"neither {' nor '.join(SCHEMAS)} names a SQLite file: there is nothing to move. "
+            "To finish a move, leave them as they were before it."
+        )
     return found
 
 
@@ -83,4 +90,7 @@ def told(where: str) -> Iterator[None]:
 def _said(error: BaseException) -> str:
     """By the server, or by asyncpg of a value: SQLAlchemy has wrapped it twice."""
     wrapped = getattr(error, "orig", None) or error
-    return f"cannot take it: {wrapped.__cause__ or wrapped}".splitlines()[0]
+    said = str(wrapped.__cause__ or wrapped)
+    if refused := _REFUSED_VALUE.fullmatch(said):  # asyncpg's, with the value in it: that is somebody's data
+        said = f"a value is none for its column ({refused[1]})"
+    return f"cannot take it: {said}".splitlines()[0]

@@ -1,6 +1,8 @@
 """Where `leads migrate` moves to."""
 
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from shared.postgresql import SCHEMES
 from shared.settings import Settings, SettingsError
@@ -28,6 +30,15 @@ class MigrateSettings(Settings):
                 )
         else:
             url, place = wanted, OPTION
-        if not url.startswith(SCHEMES):
+        if not _names_a_database(url):
             raise SettingsError(f"{place} must be postgresql+asyncpg://user@host/database: there is no way to another.")
         return url, place
+
+
+def _names_a_database(url: str) -> bool:
+    """Of PostgreSQL."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # ValueError: what stands for a port is no number
+        return False
+    return parsed.drivername.partition("+")[0] in SCHEMES and bool(parsed.database)

@@ -27,8 +27,9 @@ class Source:
     def check(self) -> None:
         """It is of the newest schema, and has no table or column that would be left behind."""
         tables = {name for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        marks = {VERSION_TABLE, MOVED_TABLE} & tables
-        version = self._all(f"SELECT version_num FROM {min(marks)}")[0][0] if marks else None  # noqa: S608 - constants
+        mark = VERSION_TABLE if VERSION_TABLE in tables else MOVED_TABLE  # with both, rooms would start on it
+        noted = self._all(f"SELECT version_num FROM {mark}") if mark in tables else []  # noqa: S608 - constants
+        version = noted[0][0] if noted else None
         match compare(version, self._room.migrations):
             case SchemaState.EMPTY:
                 raise CannotMigrate(f"{self.name} has no version: it was not made by Leads")
@@ -40,7 +41,7 @@ class Source:
                     f"{self.name} is of the older schema {version}, and this Leads has {newest}: run `leads init` with "
                     "it first"
                 )
-        known = {*marks, *(table.name for table in self._room.tables)}
+        known = {mark, *(table.name for table in self._room.tables)}
         self._all_known("table", {name for name in tables if not name.startswith("sqlite_")}, known)
         for table in self._room.tables:
             found = {row[1] for row in self._all(f"PRAGMA table_info({table.name})")}
@@ -59,6 +60,11 @@ class Source:
     def count(self, table: Table) -> int:
         """How many rows there are."""
         return int(self._all(f"SELECT count(*) FROM {table.name}")[0][0])  # noqa: S608 - tables of ours
+
+    def first(self, table: Table) -> str | None:
+        """The lowest key; None: there is no row."""
+        key: str | None = self._all(f"SELECT min({table.columns[0].name}) FROM {table.name}")[0][0]  # noqa: S608
+        return key
 
     def has(self, table: Table, key: str) -> bool:
         """Whether there is such a row."""
@@ -82,11 +88,11 @@ class Source:
         for index in moments:
             if values[index] is not None:
                 try:
-                    values[index] = datetime.fromisoformat(values[index])
-                except (TypeError, ValueError):
+                    (values[index],) = compared([datetime.fromisoformat(values[index])])
+                except (TypeError, ValueError, OverflowError):  # OverflowError: in UTC it is in no year we can count
                     column = table.columns[index].name
                     raise CannotMigrate(f"{self.name}: {table.name} {row[0]}: {column} is no moment in time") from None
-        return compared(values)
+        return tuple(values)
 
     def _all(self, statement: str, *values: str) -> list[Row]:
         try:
@@ -134,10 +140,12 @@ def held(room: Room) -> Iterator[Source]:
 
 
 def _connected(room: Room) -> sqlite3.Connection:
-    if not room.file.is_file():
-        raise CannotMigrate(f"{room.setting}: there is no database {room.file} (`leads init` makes it)")
     try:
+        if not room.file.is_file():
+            raise CannotMigrate(f"{room.setting}: there is no database {room.file} (`leads init` makes it)")
         connection = open_for_reading(room.file)
+    except OSError as error:  # its folder is closed to us
+        raise CannotMigrate(f"{room.setting}: {room.file} {TELLING[sqlite3.SQLITE_CANTOPEN]}") from error
     except sqlite3.Error as error:
         raise CannotMigrate(f"{room.setting}: {room.file} {telling(error)}") from error
     connection.isolation_level = None  # each look is a snapshot of its own, unless `held` begins a transaction

@@ -16,6 +16,7 @@ from services.cli.migrate.rooms import CannotMigrate, Room, forgets, told
 from services.cli.migrate.rows import AT_ONCE, Row, Stretch, compared, stretch
 from services.cli.migrate.source import Source
 from shared.database import Database
+from shared.dialect import take_turns
 from shared.ids import new_id
 from shared.schema import UNFINISHED_TABLE, VERSION_TABLE, SchemaState, compare, newest_version, too_new
 from shared.settings import CannotStart
@@ -39,11 +40,15 @@ class Target:
         self._run = new_id()
         self.name = f"{database.name}, schema {room.schema}"
 
-    async def is_unfinished(self) -> bool:
-        """Whether some run has begun to fill it, and none has finished."""
+    async def is_unfinished(self, source: Source) -> bool:
+        """Whether the run that left `source` for good has let no rooms in here yet. Refuses one that went elsewhere."""
         with told(self.name):
             found = await self._database.read(partial(_look, tables=()))
-        return UNFINISHED_TABLE in found.tables
+            if UNFINISHED_TABLE in found.tables:
+                return True
+            if VERSION_TABLE not in found.tables or not await self._has_firsts(source):
+                raise CannotMigrate(f"{source.name} was moved, and not to {self.name}: name the database it went to")
+        return False
 
     async def begin(self, source: Source) -> None:
         """Make it ready to be filled by this run, and by none before. What has rows, and is not being filled, stays."""
@@ -96,6 +101,14 @@ class Target:
                 f"{newest_version(self._room.migrations)}): DROP SCHEMA {self._room.schema} CASCADE, and migrate again"
             )
 
+    async def _has_firsts(self, source: Source) -> bool:
+        """Whether the first row of each table from which none goes is here, as after a move it is for ever."""
+        for table in (one for one in self._room.tables if not forgets(one)):
+            key = source.first(table)
+            if key is not None and not await self._database.read(partial(_has, table=table, key=key)):
+                return False
+        return True
+
     async def _check_origin(self, source: Source) -> None:
         """A look at the first and the last row of each table from which none goes; each row is looked at later."""
         for table in (one for one in self._room.tables if not forgets(one)):
@@ -110,6 +123,9 @@ class Target:
         )
 
     def _claim(self, session: Session) -> None:
+        take_turns(session, [f"claim {self._room.schema}"])
+        if not inspect(session.connection()).has_table(VERSION_TABLE):
+            raise self._taken_over()
         session.execute(text(f"ALTER TABLE {VERSION_TABLE} RENAME TO {UNFINISHED_TABLE}"))
         session.execute(text(f"ALTER TABLE {UNFINISHED_TABLE} ADD COLUMN run text"))
         if _has_rows(session, self._room.tables):  # whoever wrote them may still have it open
@@ -125,7 +141,10 @@ class Target:
         if inspect(session.connection()).has_table(UNFINISHED_TABLE):
             run = session.execute(text(f"SELECT run FROM {UNFINISHED_TABLE} FOR UPDATE")).scalar()  # noqa: S608
         if run != self._run:
-            raise CannotMigrate(f"{self.name}: another `leads migrate` has taken over")
+            raise self._taken_over()
+
+    def _taken_over(self) -> CannotMigrate:
+        return CannotMigrate(f"{self.name}: another `leads migrate` has taken over")
 
     def _bring_into_line(self, session: Session, table: Table, rows: Sequence[Row], key: str | None) -> Stretch:
         self._check_ours(session)
@@ -164,6 +183,10 @@ def _look(session: Session, tables: Sequence[Table]) -> _Found:
 
 def _has_rows(session: Session, tables: Sequence[Table]) -> bool:
     return any(session.execute(select(one.columns[0]).limit(1)).first() for one in tables)
+
+
+def _has(session: Session, table: Table, key: str) -> bool:
+    return session.execute(select(table.columns[0]).where(table.columns[0] == key)).first() is not None
 
 
 def _ends(session: Session, table: Table) -> list[str]:

@@ -140,6 +140,20 @@ def test_a_run_that_another_has_taken_over_from_writes_nothing_any_more(site: Si
     assert in_postgresql(site.url) == in_sqlite(site.data)
 
 
+def test_of_two_that_begin_at_once_one_goes_on(site: Site, monkeypatch, capsys):
+    make_tables, others = Target._make, []
+
+    async def late(self):
+        await make_tables(self)
+        others.append(leads("migrate").returncode)
+
+    monkeypatch.setattr(Target, "_make", late)
+    assert site.migrate() == command.EXIT_FAILED
+    assert "another `leads migrate` has taken over" in the_line(capsys)
+    assert others == [0]
+    assert in_postgresql(site.url) == in_sqlite(site.data)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("options", [[], ["--finish"]])
 def test_a_move_that_was_killed_has_changed_nothing_and_is_run_again(site: Site, options):
@@ -169,3 +183,41 @@ def killed_when(is_so: Callable[[], bool], *options: str) -> None:
         time.sleep(0.01)
     child.kill()
     assert child.wait() == -signal.SIGKILL
+
+
+def test_an_answer_that_nobody_reads_is_not_taken_for_rows_that_differ(site: Site):
+    """Exit status 1 says that nothing was changed over."""
+    command_line = [sys.executable, "-m", "services.cli", "migrate", "--finish"]
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as pipe:
+        child = subprocess.run(
+            command_line,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=CHILD_SECONDS,
+            check=False,
+        )
+    (line,) = child.stderr.splitlines()
+    assert (child.returncode, "the answer could not be written" in line) == (command.EXIT_FAILED, True)
+    assert in_postgresql(site.url) == in_sqlite(site.data)
+
+
+def test_what_is_to_be_set_is_said_in_whole_also_by_a_run_that_had_half_to_do(site: Site, monkeypatch, capsys):
+    release, released = Target.release, []
+
+    async def once(self):
+        if released:
+            raise CannotMigrate("killed")
+        await release(self)
+        released.append(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Target, "release", once)
+        assert site.migrate(finish=True) == command.EXIT_FAILED
+    capsys.readouterr()
+    assert site.migrate(finish=True) == 0
+    assert "Set LEADS_DATABASE_URL and LEADS_NOTIFIER_DATABASE_URL to the URL" in capsys.readouterr().out

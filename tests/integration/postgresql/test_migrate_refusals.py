@@ -8,8 +8,10 @@ import pytest
 
 from bench.audit import make
 from services.cli.migrate import command
+from services.cli.migrate.rooms import CannotMigrate
+from services.cli.migrate.target import Target
 from tests.harness.backups import the_line
-from tests.harness.moves import LEADS, Site, in_postgresql, leads, on_postgresql
+from tests.harness.moves import LEADS, Site, in_postgresql, in_sqlite, leads, on_postgresql
 from tests.harness.postgresql import query
 
 pytestmark = pytest.mark.postgresql
@@ -53,6 +55,8 @@ def test_a_row_that_the_source_has_lost_is_refused_wherever_it_stands(site: Site
         ("UPDATE alembic_version SET version_num = '9999_of_tomorrow'", "was written by a newer version of Leads"),
         ("UPDATE alembic_version SET version_num = '0001_first_tables'", "is of the older schema 0001_first_tables"),
         ("DROP TABLE alembic_version", "was not made by Leads"),
+        ("DELETE FROM alembic_version", "was not made by Leads"),
+        ("CREATE TABLE alembic_version_moved (x)", "has the table `alembic_version_moved`, as no Leads made it"),
         ("CREATE TABLE notes (x TEXT)", "has the table `notes`, as no Leads made it"),
         ("ALTER TABLE leads ADD COLUMN note TEXT", "has the column of leads `note`"),
     ],
@@ -71,12 +75,22 @@ def test_a_source_that_would_not_be_moved_whole_is_refused_before_anything_is_ma
         ("UPDATE leads SET first_name = 'A' || char(0) WHERE version = 2", "schema api, leads: cannot take it"),
         ("UPDATE leads SET version = 'many' WHERE version = 2", "schema api, leads: cannot take it"),
         ("UPDATE leads SET created_at = 'soon' WHERE version = 2", "created_at is no moment in time"),
+        (
+            "UPDATE leads SET created_at = '0001-01-01 00:00:00+05:00' WHERE version = 2",
+            "created_at is no moment in time",
+        ),
+        (
+            "UPDATE leads SET created_at = '9999-12-31 23:59:59-05:00' WHERE version = 2",
+            "created_at is no moment in time",
+        ),
     ],
 )
 def test_a_value_that_postgresql_cannot_keep_is_one_line(site: Site, capsys, statement, said):
     site.change("leads.db", statement)
     assert site.migrate() == command.EXIT_FAILED
-    assert said in the_line(capsys)
+    line = the_line(capsys)
+    assert said in line
+    assert "many" not in line  # what is in a row is somebody's data
 
 
 def test_a_target_of_a_newer_leads_is_refused(site: Site, capsys):
@@ -119,6 +133,11 @@ def test_what_cannot_be_asked_for_is_one_line(site: Site, monkeypatch, capsys, t
     assert "--from must be sqlite" in the_line(capsys)
     assert command.run(source="sqlite", target="mysql://x/y", is_last=False) == command.EXIT_FAILED
     assert "--to must be postgresql+asyncpg://" in the_line(capsys)
+    for url in ("postgresql://x:s3cret@y", "postgresqls://x:s3cret@y/z", "postgresql://x:s3cret@y:port/z"):
+        assert command.run(source="sqlite", target=url, is_last=False) == command.EXIT_FAILED
+        assert the_line(capsys).startswith(
+            "leads: --to must be postgresql+asyncpg://user@host/database: there is no way"
+        )
     monkeypatch.setenv("LEADS_MIGRATE_TO_URL", "")
     assert site.migrate() == command.EXIT_FAILED
     assert "LEADS_MIGRATE_TO_URL is not set" in the_line(capsys)
@@ -132,3 +151,42 @@ def test_what_cannot_be_asked_for_is_one_line(site: Site, monkeypatch, capsys, t
     assert site.migrate() == command.EXIT_FAILED
     assert "there is no database" in the_line(capsys)
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_folder_that_is_closed_to_us_is_one_line(site: Site, monkeypatch, capsys):
+    def closed(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", closed)  # root, who runs tests in containers, may look anywhere
+    assert site.migrate() == command.EXIT_FAILED
+    assert "leads.db cannot be opened: check that it is a file" in the_line(capsys)
+
+
+def test_what_was_moved_is_not_finished_in_another_database(site: Site, postgres, monkeypatch, capsys):
+    """Else a move that was cut short would look done, and half of it would be where nobody looks for it."""
+
+    async def killed(_self):
+        raise CannotMigrate("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Target, "release", killed)
+        site.migrate(finish=True)
+    capsys.readouterr()
+    elsewhere = postgres.url(postgres.add_database())
+    monkeypatch.setenv("LEADS_MIGRATE_TO_URL", elsewhere)
+    for _ in range(2):  # nothing is there, then the rows of others
+        assert site.migrate(finish=True) == command.EXIT_FAILED
+        assert "leads.db was moved, and not to" in the_line(capsys)
+        assert leads("init", **on_postgresql(elsewhere)).returncode == 0
+    monkeypatch.setenv("LEADS_MIGRATE_TO_URL", site.url)
+    assert site.migrate(finish=True) == 0
+    assert in_postgresql(site.url) == in_sqlite(site.data)
+    assert site.migrate() == 0
+    assert "Moved already." in capsys.readouterr().out
+
+
+def test_settings_that_were_changed_too_early_are_said_to_be_that(site: Site, monkeypatch, capsys):
+    for setting, url in on_postgresql(site.url).items():
+        monkeypatch.setenv(setting, url)
+    assert site.migrate(finish=True) == command.EXIT_FAILED
+    assert "To finish a move, leave them as they were before it." in the_line(capsys)
