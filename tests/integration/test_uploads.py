@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -320,21 +321,49 @@ async def test_with_too_little_free_nothing_more_is_taken_in(storage: Storage, m
         assert (await sender.send_all(BODY)).offset == SIZE
 
 
-async def test_what_cannot_be_made_durable_is_not_answered_as_come(storage: Storage, monkeypatch):
-    def failing(_descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
+async def test_what_the_disk_refused_once_is_begun_again(storage: Storage, monkeypatch):
+    """fsync tells once what could not be written (https://wiki.postgresql.org/wiki/Fsync_Errors). The next one, of the
+    same file, would succeed all the same, and make a lead of bytes that are not there after a restart."""
+    fsync, failures = os.fsync, iter([OSError(5, "Input/output error")])
+
+    def failing_once(descriptor: int) -> None:
+        if failure := next(failures, None):
+            raise failure
+        fsync(descriptor)
 
     blob_id = new_id()
     async with sender_to(storage, blob_id) as sender:
-        with monkeypatch.context() as broken:
-            broken.setattr(os, "fsync", failing)
-            assert (await sender.send(BODY, 0)).status == 503
-            assert (await sender.ask()).status == 503
-            assert storage.kept() == set()
-        # All is there: who asks has it finished.
-        assert (await sender.ask()).offset == SIZE
+        monkeypatch.setattr(os, "fsync", failing_once)
+        assert (await sender.send(BODY, 0)).status == 503
+        assert (await sender.ask()).offset == 0
+        assert storage.kept() | storage.unfinished() == set()
+        assert (await sender.send_all(BODY)).offset == SIZE
     assert (storage.folder / blob_id).read_bytes() == BODY
-    assert storage.unfinished() == set()
+
+
+async def test_who_asks_for_what_is_long_finished_costs_the_others_no_sync(storage: Storage, monkeypatch):
+    """One fsync of the folder runs at a time: who could have one for each question would make every form wait."""
+    synced: list[int] = []
+    blob_id = new_id()
+    async with sender_to(storage, blob_id) as sender:
+        await sender.send(BODY, 0)
+        monkeypatch.setattr(os, "fsync", synced.append)
+        assert (await sender.ask()).offset == SIZE
+        assert (await sender.send(b"", SIZE)).offset == SIZE
+    assert synced == []
+
+
+async def test_senders_wait_for_the_disk_in_threads_of_their_own(storage: Storage, monkeypatch):
+    fsync, threads = os.fsync, set()
+
+    def noting(descriptor: int) -> None:
+        threads.add(threading.current_thread().name.rpartition("_")[0])
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    async with sender_to(storage, new_id()) as sender:
+        assert (await sender.send(BODY, 0)).status == 204
+    assert threads == {"upload-writer", "folder-sync"}
 
 
 async def test_a_crash_between_name_and_clearing_up_changes_nothing(storage: Storage, monkeypatch):
