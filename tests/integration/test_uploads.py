@@ -8,13 +8,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
+from services.api.resumes import DEFAULT_KINDS
+from services.api.storage_client import StorageClient
+from services.api.uploaded import judge_uploaded
 from services.storage import local, sweep, upload_routes, uploads
 from services.storage.bodies import PIECE_BYTES
 from services.storage.folder import part_expires_at
 from shared.ids import new_id
+from shared.problems import Problem, ProblemType
 from shared.tickets import TICKET_SECONDS, Tickets
 from shared.tokens import LEEWAY_SECONDS, SERVICE, STAFF, UPLOAD, Tokens
 from tests.harness import raw_http
@@ -95,6 +100,24 @@ async def test_the_receipt_for_the_api_says_what_lies_there_and_strangers_get_no
     ticket = {"Authorization": f"Bearer {ticket_for(blob_id)}"}
     async with storage.client.get(f"/blobs/{blob_id}/receipt", headers=ticket) as response:
         assert response.status == 401
+
+
+async def test_a_resume_that_is_swept_while_it_is_looked_at_has_not_come(storage: Storage, monkeypatch):
+    """And is not judged by what the storage says instead of it."""
+    ticket = ticket_for(new_id())
+    wanted = Tickets(SECRET).read(ticket)
+    async with (
+        sender_to(storage, wanted.blob_id, ticket) as sender,
+        StorageClient(f"http://127.0.0.1:{storage.port}", Tokens(SECRET, SERVICE)) as client,
+    ):
+        await sender.send(BODY, 0)
+        receipt = await client.receipt(wanted.blob_id)
+        await client.remove(wanted.blob_id)
+        monkeypatch.setattr(client, "receipt", AsyncMock(return_value=receipt))
+        with pytest.raises(Problem) as refused:
+            await judge_uploaded(client, wanted, DEFAULT_KINDS)
+        assert refused.value.type is ProblemType.UPLOAD_UNFINISHED
+        assert (await sender.send_all(BODY)).offset == SIZE
 
 
 async def test_what_came_before_the_connection_broke_is_kept_and_gone_on_with(storage: Storage):
