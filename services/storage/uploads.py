@@ -96,10 +96,12 @@ class Uploads:
             raise refusal("resume not stored", error) from error
 
     def _open(self, ticket: Ticket, offset: int) -> int:
-        path = self._path(ticket)
-        if not offset:
-            remove(path)  # what there is was lost with the machine
-        return open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW)
+        """The file to add to. It is made for the first byte alone: what is gone meanwhile must not become a gap."""
+        path, flags = self._path(ticket), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+        if offset:
+            return open_private(path, flags)
+        remove(path)  # what the machine may have lost
+        return open_private(path, flags | os.O_CREAT | os.O_EXCL)
 
     def _add(self, descriptor: int, piece: bytearray) -> None:
         """Each piece leaves enough free: nobody can say beforehand how many send how much at the same time."""

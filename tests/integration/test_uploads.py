@@ -20,7 +20,7 @@ from services.storage.bodies import PIECE_BYTES
 from services.storage.folder import part_expires_at
 from shared.ids import new_id
 from shared.problems import Problem, ProblemType
-from shared.tickets import TICKET_SECONDS, Tickets
+from shared.tickets import TICKET_SECONDS, Ticket, Tickets
 from shared.tokens import LEEWAY_SECONDS, SERVICE, STAFF, UPLOAD, Tokens
 from tests.harness import raw_http
 from tests.harness.storage import SECRET, Storage, storage_in, token
@@ -408,6 +408,24 @@ async def test_what_the_machine_may_have_lost_is_begun_again(storage: Storage):
         await sender.send(BODY[:500_000], 0)
         (half,) = (storage.folder / ".incoming").iterdir()
         os.utime(half, (0, 0))
+        assert (await sender.ask()).offset == 0
+        assert (await sender.send_all(BODY)).offset == SIZE
+    assert (storage.folder / blob_id).read_bytes() == BODY
+
+
+async def test_what_is_gone_the_moment_before_it_is_gone_on_with_leaves_no_gap(storage: Storage, monkeypatch):
+    """As a sweep may take it whose clock jumped. The rest alone would be as long as its sender is told, and wrong."""
+    blob_id, opening = new_id(), uploads.Uploads._open
+
+    def gone(self: uploads.Uploads, ticket: Ticket, offset: int) -> int:
+        Path(self._path(ticket)).unlink()
+        return opening(self, ticket, offset)
+
+    async with sender_to(storage, blob_id) as sender:
+        await sender.send(BODY[:400_000], 0)
+        with monkeypatch.context() as sweeping:
+            sweeping.setattr(uploads.Uploads, "_open", gone)
+            assert (await sender.send(BODY, 400_000)).status == 503
         assert (await sender.ask()).offset == 0
         assert (await sender.send_all(BODY)).offset == SIZE
     assert (storage.folder / blob_id).read_bytes() == BODY
