@@ -230,7 +230,8 @@ class _Door:
         self._protocol = protocol
 
     def write(self, data: bytes) -> None:
-        self._protocol.transport.write(data)
+        if not self.is_closing():  # uvicorn begins with a request that followed another, also when its sender has gone
+            self._protocol.transport.write(data)
 
     def is_closing(self) -> bool:
         return self._protocol.transport.is_closing()

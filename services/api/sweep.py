@@ -74,8 +74,10 @@ class Sweep:
         orphans = await self._look(now - self._grace)
         if await self._leads_are_missing(orphans):
             return 0
-        await self._note_newest_lead()
-        return await self._remove_watched()
+        try:
+            return await self._remove_watched()
+        finally:  # not before: on a disk that strangers have filled there is room for a note only after it
+            await self._note_newest_lead()
 
     async def _look(self, before: datetime) -> int:
         """Watch the blobs without a lead that were stored before; returns how many there are.

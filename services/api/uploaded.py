@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Set as AbstractSet
+from http import HTTPStatus
 
 import structlog
 
@@ -46,6 +47,8 @@ async def _judged(storage: StorageClient, blob_id: str, kind: ResumeKind) -> Sto
     digest = hashlib.sha256()
     size_bytes = 0
     async with storage.get(blob_id, None) as answer:
+        if answer.status != HTTPStatus.OK:
+            raise _unfinished()  # swept since its receipt
         async for piece in answer.content.iter_chunked(READ_BYTES):
             await inspect(inspector, piece)
             await asyncio.to_thread(digest.update, piece)

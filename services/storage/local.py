@@ -15,8 +15,9 @@ import heapq
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TypeVar
@@ -102,12 +103,16 @@ class LocalBlobs:
         BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
         return receipt
 
-    async def adopt(self, temp: str, blob_id: str) -> None:
-        """Keep the whole body that lies in the file `temp` of `incoming`, durably. To be called again after a crash."""
+    async def adopt(self, temp: str, blob_id: str, threads: Executor) -> None:
+        """Keep the whole body that lies in the file `temp` of `incoming`, durably. To be called again after a crash.
+
+        It waits for the disk in one of `threads`. What cannot be made durable is removed.
+        """
+        write = partial(asyncio.get_running_loop().run_in_executor, threads)
         try:
-            await self._write(_name_whole, temp, self._path(blob_id))
-            await self._sync.wait()
-            await self._write(remove, temp)
+            if await write(_name_whole, temp, self._path(blob_id)):
+                await self._sync.wait()
+                await write(remove, temp)
         except OSError as error:
             raise refusal("resume not stored", error) from error
 
@@ -262,16 +267,23 @@ def look(folder: Path, name: str) -> BlobFacts | None:
     return _facts(name, status) if stat.S_ISREG(status.st_mode) else None
 
 
-def _name_whole(temp: str, path: str) -> None:
-    """Make `temp` durable and let it be found as `path`, where it is not yet. Raises `OSError`."""
+def _name_whole(temp: str, path: str) -> bool:
+    """Make `temp` durable and let it be found as `path`, where it is not yet. Raises `OSError`.
+
+    False where `temp` is gone, which goes last: nothing is left to do.
+    """
     if Path(path).exists():
-        return
+        return Path(temp).exists()
     descriptor = os.open(temp, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError:
+        remove(temp)  # the kernel tells once what it could not write: another fsync would succeed without it
+        raise
     finally:
         os.close(descriptor)
     os.link(temp, path)
+    return True
 
 
 def _sha256_of(path: str) -> str:

@@ -59,7 +59,7 @@ class Uploads:
         received = await self._received(ticket)
         if received == ticket.size_bytes and _name(ticket) not in self._arriving:
             with self._alone(ticket):
-                await self._blobs.adopt(self._path(ticket), ticket.blob_id)
+                await self._blobs.adopt(self._path(ticket), ticket.blob_id, self._writers)
         return received
 
     async def append(self, ticket: Ticket, offset: int, chunks: AsyncIterator[bytes]) -> int:
@@ -77,15 +77,13 @@ class Uploads:
                 await self._take_in(ticket, offset, chunks)
             received = await self._received(ticket)
             if received == ticket.size_bytes:
-                await self._blobs.adopt(self._path(ticket), ticket.blob_id)
-                BLOB_BYTES_WRITTEN.inc(received)
+                await self._blobs.adopt(self._path(ticket), ticket.blob_id, self._writers)
+                BLOB_BYTES_WRITTEN.inc(received if offset < received else 0)
         return received
 
     async def _take_in(self, ticket: Ticket, offset: int, chunks: AsyncIterator[bytes]) -> None:
         try:
-            descriptor = await self._write(
-                open_private, self._path(ticket), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-            )
+            descriptor = await self._write(self._open, ticket, offset)
             try:
                 async for piece in pieces(bytearray(), _up_to(ticket.size_bytes - offset, chunks)):
                     await self._write(self._add, descriptor, piece)
@@ -96,6 +94,14 @@ class Uploads:
                 await self._write(os.close, descriptor)
         except OSError as error:
             raise refusal("resume not stored", error) from error
+
+    def _open(self, ticket: Ticket, offset: int) -> int:
+        """The file to add to. It is made for the first byte alone: what is gone meanwhile must not become a gap."""
+        path, flags = self._path(ticket), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+        if offset:
+            return open_private(path, flags)
+        remove(path)  # what the machine may have lost
+        return open_private(path, flags | os.O_CREAT | os.O_EXCL)
 
     def _add(self, descriptor: int, piece: bytearray) -> None:
         """Each piece leaves enough free: nobody can say beforehand how many send how much at the same time."""
@@ -114,15 +120,11 @@ class Uploads:
     def _size(self, ticket: Ticket) -> int:
         if (self._folder / ticket.blob_id).exists():
             return ticket.size_bytes
-        path = self._path(ticket)
         try:
-            status = Path(path).lstat()
+            status = Path(self._path(ticket)).lstat()
         except FileNotFoundError:
             return 0
-        if status.st_mtime < _machine_started_at():
-            remove(path)
-            return 0
-        return status.st_size
+        return status.st_size if status.st_mtime >= _machine_started_at() else 0
 
     @contextlib.contextmanager
     def _alone(self, ticket: Ticket) -> Iterator[None]:

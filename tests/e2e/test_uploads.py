@@ -355,6 +355,21 @@ async def test_while_the_storage_is_away_a_lead_is_put_off_and_not_lost(house: H
     assert (await claim(client, "away@example.com", ticket)).status == 201
 
 
+async def test_a_sender_that_leaves_with_questions_open_is_no_error_of_ours(house: House, client: Client):
+    """Its requests came one behind the other, and it went away before they were answered."""
+    offer = await a_ticket(client, SMALL)
+    path = "/uploads/" + offer["upload_url"].rpartition("/")[2]
+    seen = len(house.deployment.log("storage"))
+    async with sender(house, offer) as upload:
+        for _ in range(20):
+            async with raw_http.connection(house.deployment.ports["storage"]) as (_, writer):
+                writer.write(raw_http.head("HEAD", path, upload.headers) * 3)
+        assert (await upload.ask()).status == 200
+    while sum(line["event"] == "request" for line in house.deployment.log("storage")[seen:]) < 21:
+        await asyncio.sleep(0.05)
+    assert not [line for line in house.deployment.log("storage")[seen:] if line["level"] == "error"]
+
+
 async def test_half_an_upload_is_swept_once_its_ticket_has_expired(house: House, client: Client):
     halves = []
     for _ in range(2):

@@ -3,18 +3,24 @@
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
+from services.api.resumes import DEFAULT_KINDS
+from services.api.storage_client import StorageClient
+from services.api.uploaded import judge_uploaded
 from services.storage import local, sweep, upload_routes, uploads
 from services.storage.bodies import PIECE_BYTES
 from services.storage.folder import part_expires_at
 from shared.ids import new_id
-from shared.tickets import TICKET_SECONDS, Tickets
+from shared.problems import Problem, ProblemType
+from shared.tickets import TICKET_SECONDS, Ticket, Tickets
 from shared.tokens import LEEWAY_SECONDS, SERVICE, STAFF, UPLOAD, Tokens
 from tests.harness import raw_http
 from tests.harness.storage import SECRET, Storage, storage_in, token
@@ -94,6 +100,24 @@ async def test_the_receipt_for_the_api_says_what_lies_there_and_strangers_get_no
     ticket = {"Authorization": f"Bearer {ticket_for(blob_id)}"}
     async with storage.client.get(f"/blobs/{blob_id}/receipt", headers=ticket) as response:
         assert response.status == 401
+
+
+async def test_a_resume_that_is_swept_while_it_is_looked_at_has_not_come(storage: Storage, monkeypatch):
+    """And is not judged by what the storage says instead of it."""
+    ticket = ticket_for(new_id())
+    wanted = Tickets(SECRET).read(ticket)
+    async with (
+        sender_to(storage, wanted.blob_id, ticket) as sender,
+        StorageClient(f"http://127.0.0.1:{storage.port}", Tokens(SECRET, SERVICE)) as client,
+    ):
+        await sender.send(BODY, 0)
+        receipt = await client.receipt(wanted.blob_id)
+        await client.remove(wanted.blob_id)
+        monkeypatch.setattr(client, "receipt", AsyncMock(return_value=receipt))
+        with pytest.raises(Problem) as refused:
+            await judge_uploaded(client, wanted, DEFAULT_KINDS)
+        assert refused.value.type is ProblemType.UPLOAD_UNFINISHED
+        assert (await sender.send_all(BODY)).offset == SIZE
 
 
 async def test_what_came_before_the_connection_broke_is_kept_and_gone_on_with(storage: Storage):
@@ -320,21 +344,49 @@ async def test_with_too_little_free_nothing_more_is_taken_in(storage: Storage, m
         assert (await sender.send_all(BODY)).offset == SIZE
 
 
-async def test_what_cannot_be_made_durable_is_not_answered_as_come(storage: Storage, monkeypatch):
-    def failing(_descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
+async def test_what_the_disk_refused_once_is_begun_again(storage: Storage, monkeypatch):
+    """fsync tells once what could not be written (https://wiki.postgresql.org/wiki/Fsync_Errors). The next one, of the
+    same file, would succeed all the same, and make a lead of bytes that are not there after a restart."""
+    fsync, failures = os.fsync, iter([OSError(5, "Input/output error")])
+
+    def failing_once(descriptor: int) -> None:
+        if failure := next(failures, None):
+            raise failure
+        fsync(descriptor)
 
     blob_id = new_id()
     async with sender_to(storage, blob_id) as sender:
-        with monkeypatch.context() as broken:
-            broken.setattr(os, "fsync", failing)
-            assert (await sender.send(BODY, 0)).status == 503
-            assert (await sender.ask()).status == 503
-            assert storage.kept() == set()
-        # All is there: who asks has it finished.
-        assert (await sender.ask()).offset == SIZE
+        monkeypatch.setattr(os, "fsync", failing_once)
+        assert (await sender.send(BODY, 0)).status == 503
+        assert (await sender.ask()).offset == 0
+        assert storage.kept() | storage.unfinished() == set()
+        assert (await sender.send_all(BODY)).offset == SIZE
     assert (storage.folder / blob_id).read_bytes() == BODY
-    assert storage.unfinished() == set()
+
+
+async def test_who_asks_for_what_is_long_finished_costs_the_others_no_sync(storage: Storage, monkeypatch):
+    """One fsync of the folder runs at a time: who could have one for each question would make every form wait."""
+    synced: list[int] = []
+    blob_id = new_id()
+    async with sender_to(storage, blob_id) as sender:
+        await sender.send(BODY, 0)
+        monkeypatch.setattr(os, "fsync", synced.append)
+        assert (await sender.ask()).offset == SIZE
+        assert (await sender.send(b"", SIZE)).offset == SIZE
+    assert synced == []
+
+
+async def test_senders_wait_for_the_disk_in_threads_of_their_own(storage: Storage, monkeypatch):
+    fsync, threads = os.fsync, set()
+
+    def noting(descriptor: int) -> None:
+        threads.add(threading.current_thread().name.rpartition("_")[0])
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    async with sender_to(storage, new_id()) as sender:
+        assert (await sender.send(BODY, 0)).status == 204
+    assert threads == {"upload-writer", "folder-sync"}
 
 
 async def test_a_crash_between_name_and_clearing_up_changes_nothing(storage: Storage, monkeypatch):
@@ -356,6 +408,24 @@ async def test_what_the_machine_may_have_lost_is_begun_again(storage: Storage):
         await sender.send(BODY[:500_000], 0)
         (half,) = (storage.folder / ".incoming").iterdir()
         os.utime(half, (0, 0))
+        assert (await sender.ask()).offset == 0
+        assert (await sender.send_all(BODY)).offset == SIZE
+    assert (storage.folder / blob_id).read_bytes() == BODY
+
+
+async def test_what_is_gone_the_moment_before_it_is_gone_on_with_leaves_no_gap(storage: Storage, monkeypatch):
+    """As a sweep may take it whose clock jumped. The rest alone would be as long as its sender is told, and wrong."""
+    blob_id, opening = new_id(), uploads.Uploads._open
+
+    def gone(self: uploads.Uploads, ticket: Ticket, offset: int) -> int:
+        Path(self._path(ticket)).unlink()
+        return opening(self, ticket, offset)
+
+    async with sender_to(storage, blob_id) as sender:
+        await sender.send(BODY[:400_000], 0)
+        with monkeypatch.context() as sweeping:
+            sweeping.setattr(uploads.Uploads, "_open", gone)
+            assert (await sender.send(BODY, 400_000)).status == 503
         assert (await sender.ask()).offset == 0
         assert (await sender.send_all(BODY)).offset == SIZE
     assert (storage.folder / blob_id).read_bytes() == BODY

@@ -26,6 +26,8 @@ class Blobs:
         self.stored_at: dict[str, datetime] = {}
         self.noted: str | None = None
         self.is_away = False
+        self.holds: int | None = None
+        """How many blobs leave no room for a note; None for a disk that is never full."""
 
     def add(self, *, age: timedelta) -> str:
         blob_id = new_id()
@@ -44,6 +46,8 @@ class Blobs:
         return self.noted
 
     async def note_newest_lead(self, lead_id: str) -> None:
+        if self.holds is not None and len(self.stored_at) >= self.holds:
+            raise Problem(ProblemType.STORAGE_FULL, "full")
         self.noted = lead_id
 
 
@@ -111,6 +115,18 @@ async def test_an_orphan_goes_once_it_is_old_and_was_watched(house: House):
     old, young = house.blobs.add(age=timedelta(hours=2)), house.blobs.add(age=timedelta(minutes=50))
     assert await house.rounds() == 1
     assert (old in house.blobs.stored_at, young in house.blobs.stored_at) == (False, True)
+
+
+async def test_a_disk_that_orphans_have_filled_is_swept_though_there_is_no_room_for_a_note(house: House):
+    """Strangers with tickets can fill it. If only a note could be written, the sweep could make room for it."""
+    orphans = {house.blobs.add(age=timedelta(hours=2)) for _ in range(3)}
+    house.blobs.holds = len(house.blobs.stored_at)
+    with pytest.raises(Problem):
+        await house.sweep.sweep_once()
+    house.now += WATCHED_SECONDS
+    assert await house.sweep.sweep_once() == len(orphans)
+    assert not orphans & house.blobs.stored_at.keys()
+    assert house.blobs.noted == await house.database.read(store.newest_lead_id)
 
 
 async def test_an_orphan_of_before_the_clock_was_put_back_is_found(house: House, monkeypatch):
