@@ -78,7 +78,14 @@ TABLE: dict[str, Sequence[Row]] = {
     "hindered": [*REPEATED_ROWS, *FAILURE_ROWS, *FULL_DISK_ROWS],
     "limited": LIMIT_ROWS,
 }
-ROWS = [pytest.param(name, row, id=str(row)) for name, rows in TABLE.items() for row in rows]
+PATIENT = frozenset({"500-slow-headers-and-8-200-slow-bodies", "storage-asleep"})
+"""They wait for deadlines of the product to run out, some ten seconds each."""
+
+ROWS = [
+    pytest.param(name, row, id=str(row), marks=[pytest.mark.long] if row.name in PATIENT else [])
+    for name, rows in TABLE.items()
+    for row in rows
+]
 
 
 class Grounds:

@@ -77,6 +77,7 @@ def test_nothing_starts_on_what_is_not_whole_and_nothing_on_what_was_left(site: 
     assert capsys.readouterr().out.count("Moved already.") == 2
 
 
+@pytest.mark.long
 def test_it_is_not_finished_while_anybody_has_a_database_open(site: Site, capsys):
     with closing(sqlite3.connect(site.data / "leads.db")) as idle:
         idle.execute("SELECT 1 FROM leads").fetchone()
@@ -108,6 +109,7 @@ def test_a_row_that_is_another_in_postgresql_is_found_and_nothing_is_changed_ove
     assert in_postgresql(site.url) == in_sqlite(site.data)
 
 
+@pytest.mark.long
 def test_what_ends_between_the_two_steps_of_the_change_leaves_one_way_on(site: Site, monkeypatch, capsys):
     async def killed(_self):
         raise CannotMigrate("killed")
@@ -122,6 +124,7 @@ def test_what_ends_between_the_two_steps_of_the_change_leaves_one_way_on(site: S
     assert leads("users", "list", **on_postgresql(site.url)).returncode == 0
 
 
+@pytest.mark.long
 def test_a_run_that_another_has_taken_over_from_writes_nothing_any_more(site: Site, monkeypatch, capsys):
     write, others = Target.bring_into_line, []
 

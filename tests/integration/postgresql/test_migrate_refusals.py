@@ -17,6 +17,7 @@ from tests.harness.postgresql import query
 pytestmark = pytest.mark.postgresql
 
 
+@pytest.mark.long
 def test_rows_of_somebody_else_are_refused_and_left_alone(site: Site, capsys):
     assert leads("init", **on_postgresql(site.url)).returncode == 0  # makes a login
     before = in_postgresql(site.url)
@@ -162,6 +163,7 @@ def test_a_folder_that_is_closed_to_us_is_one_line(site: Site, monkeypatch, caps
     assert "leads.db cannot be opened: check that it is a file" in the_line(capsys)
 
 
+@pytest.mark.long
 def test_what_was_moved_is_not_finished_in_another_database(site: Site, postgres, monkeypatch, capsys):
     """Else a move that was cut short would look done, and half of it would be where nobody looks for it."""
 
