@@ -3,8 +3,8 @@
 `python -m bench.soak --minutes 60` finds the highest rate first, at which a burst comes in and is e-mailed; `--rate 50`
 sets what to run at instead. Leads come at a fixed rate whether or not answers do (open model), and latency counts from
 when a lead was due, so that no waiting is hidden. The staff list, read and download meanwhile; the notifier is stopped
-and started once, within the first half. Memory and descriptors are judged over the second half. Ends with status 1 when
-a figure is missed.
+and started once, within the first half. Memory is judged over the second half, descriptors at rest, before and after.
+Ends with status 1 when a figure is missed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 from bench import kept, wrk
 from bench.open_model import due
 from bench.peers.protocol import Lost
-from bench.vitals import Growth, Sample, growth, sample
+from bench.vitals import Growth, Sample, descriptors_left_over, growth, sample
 from tests.chaos.storm import NO_ANSWER
 from tests.harness.client import Client
 from tests.harness.deployment import ADMIN, PASSWORD, Deployment, deployed
@@ -42,6 +42,11 @@ OTHER_BYTES_PER_LEAD = 6 * BLOCK_BYTES
 """Two e-mails and a lead's rows in three databases, measured: 22 KiB."""
 
 FILES_PER_LEAD = 3
+SILENCE_SECONDS = 45.0
+"""Longer than any room keeps a connection on which nothing is asked."""
+
+FDS_OPENED_LATE = 8
+"""Readers of a database, which open when they are first needed: four, of two files each."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,15 @@ class Seen:
     latencies_ms: array = field(default_factory=lambda: array("f"))
     reads_ms: array = field(default_factory=lambda: array("f"))
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+    at_rest: tuple[dict[str, Sample], dict[str, Sample]] = field(default_factory=lambda: ({}, {}))
+    """Each room before the first lead, and after the last when nobody has asked it anything for a while."""
 
 
 async def soak(deployment: Deployment, plan: Plan) -> Seen:
     """Run the plan, and look whether everything that was accepted is there whole afterwards."""
     seen = Seen()
     before = kept.count(deployment.leads_db, "leads")
+    fresh = sample(deployment, 0)
     beside = [
         asyncio.create_task(work)
         for work in (_sample(deployment, plan, seen), _staff(deployment, seen), _restart(deployment, plan, seen))
@@ -88,6 +96,8 @@ async def soak(deployment: Deployment, plan: Plan) -> Seen:
         if isinstance(error, Exception):
             raise error
     await _look_for_missing(deployment, before, seen)
+    await asyncio.sleep(SILENCE_SECONDS)
+    seen.at_rest = fresh, sample(deployment, seen.accepted)
     return seen
 
 
@@ -179,11 +189,13 @@ def report(plan: Plan, seen: Seen, warnings: int) -> bool:
     print(f"| log records at WARNING or above | {warnings} | reported |")
     for room, one in grown.items():
         print(f"| {room}: RSS, second half | {_memory(one)} | <= {MOST_MIB_PER_HOUR:.0f} MiB/h |")
-        fds = "flat" if one.fds_are_flat else f"grew by {one.fds_grew_by:.0f}"
-        counts = f"descriptors {one.fds[0]} to {one.fds[1]}, {fds}; threads {one.threads[0]} to {one.threads[1]}"
-        print(f"| {room}: descriptors | {counts} | flat |")
-    calm = all(one.mib_per_hour <= MOST_MIB_PER_HOUR and one.fds_are_flat for one in grown.values())
-    return calm and not errors and seen.accepted == plan.leads
+        counts = f"{one.fds[0]} to {one.fds[1]}; threads {one.threads[0]} to {one.threads[1]}"
+        print(f"| {room}: descriptors, second half | {counts} | reported |")
+    more = descriptors_left_over(*seen.at_rest)
+    for room, left_over in more.items():
+        print(f"| {room}: descriptors at rest, after less before | {left_over:+d} | <= {FDS_OPENED_LATE} |")
+    calm = all(one.mib_per_hour <= MOST_MIB_PER_HOUR for one in grown.values())
+    return calm and max(more.values()) <= FDS_OPENED_LATE and not errors and seen.accepted == plan.leads
 
 
 def _memory(one: Growth) -> str:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,8 +11,6 @@ import psutil
 from tests.harness.deployment import Deployment
 
 MIB = 2**20
-FDS_SLACK = 2
-"""A connection to the storage more, or a reader of the database that opened late."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,7 @@ class Growth:
     last_mib: float
     fds: tuple[int, int]
     """Least and most."""
-    fds_grew_by: float
     threads: tuple[int, int]
-
-    @property
-    def fds_are_flat(self) -> bool:
-        """Whether descriptors come back to where they were."""
-        return self.fds_grew_by <= FDS_SLACK
 
 
 def sample(deployment: Deployment, leads: int) -> dict[str, Sample]:
@@ -76,9 +68,13 @@ def growth(samples: Sequence[Sample]) -> Growth:
         first_mib=statistics.median(rss[:tenth]),
         last_mib=statistics.median(rss[-tenth:]),
         fds=(min(fds), max(fds)),
-        fds_grew_by=statistics.median(fds[-tenth:]) - statistics.median(fds[:tenth]),
         threads=(min(threads), max(threads)),
     )
+
+
+def descriptors_left_over(before: Mapping[str, Sample], after: Mapping[str, Sample]) -> dict[str, int]:
+    """Under load a room has as many connections as there once were requests at a time; at rest each is closed again."""
+    return {room: after[room].fds - one.fds for room, one in before.items()}
 
 
 def _slope(xs: Sequence[float], ys: Sequence[float]) -> float:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bench.vitals import Sample, growth
+from bench.vitals import Sample, descriptors_left_over, growth
 
 EVERY_HOURS = 20 / 3600
 LEADS_PER_HOUR = 180_000
@@ -34,6 +34,7 @@ def test_what_is_no_leak_is_not_taken_for_one(rss_mib):
     assert abs(growth(samples(rss_mib)).mib_per_hour) < 1
 
 
-def test_descriptors_that_come_and_go_are_flat_and_those_that_pile_up_are_not():
-    assert growth(samples(lambda _: 100, fds=lambda hours: 40 + int(hours * 100) % 3)).fds_are_flat
-    assert not growth(samples(lambda _: 100, fds=lambda hours: 40 + int(hours * 10))).fds_are_flat
+def test_descriptors_that_are_not_closed_again_are_left_over():
+    before, burst, after = (Sample(at, 0, 100, fds, 4) for at, fds in ((0, 24), (0.5, 156), (1, 25)))
+    assert descriptors_left_over({"api": before}, {"api": after}) == {"api": 1}
+    assert descriptors_left_over({"api": before}, {"api": burst}) == {"api": 132}
