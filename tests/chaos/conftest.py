@@ -4,7 +4,7 @@ import pytest
 import pytest_asyncio
 
 from tests.chaos.broker import Broker
-from tests.chaos.rig import SETTINGS, Rig
+from tests.chaos.rig import SETTINGS, SIZES, Rig
 from tests.chaos.verdicts import Verdicts
 from tests.harness.sizes import (
     AT_SCALE,
@@ -39,11 +39,7 @@ def verdicts(request: pytest.FixtureRequest) -> Verdicts:
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=[
-        EMBEDDED,
-        pytest.param(AT_SCALE, marks=[pytest.mark.rabbitmq, pytest.mark.long]),
-        pytest.param(ON_POSTGRESQL, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.long]),
-    ],
+    params=[pytest.param(size, marks=marks) for size, marks in SIZES.items()],
 )
 async def rig(request, tmp_path_factory, verdicts):
     """A deployment of each size for all scenarios of a file."""

@@ -10,15 +10,17 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
+
+import pytest
 
 from tests.chaos.checker import Attempt, Facts, Finding, Verdict, check, table
 from tests.chaos.collect import facts_at_rest
 from tests.chaos.storm import Storm
 from tests.chaos.verdicts import Figure, Line, Verdicts, line_of
 from tests.harness.deployment import Deployment
-from tests.harness.sizes import House
+from tests.harness.sizes import AT_SCALE, EMBEDDED, ON_POSTGRESQL, House
 
 IS_LONG = os.environ.get("LEADS_CHAOS") == "long"
 """Whether `make chaos` runs, or the short form that is part of `make test` and `make test-long`."""
@@ -35,9 +37,25 @@ SETTINGS = {
 }
 """What makes a deployment come to rest within seconds. Everything else is as it comes."""
 
+SIZES: Mapping[str, Sequence[pytest.MarkDecorator]] = {
+    EMBEDDED: (),
+    AT_SCALE: (pytest.mark.rabbitmq, pytest.mark.long),
+    ON_POSTGRESQL: (pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.long),
+}
+"""Which a scenario is tried on unless it says otherwise, and how its tests are marked."""
+
 DOWN_SECONDS = (0.0, 0.4)
 IN_HAND = 32
 """Most e-mails that one notifier can be sending when it is killed: 16 events, two each."""
+
+
+def on_sizes(argument: str, cases: Mapping[str, Iterable[object]]) -> pytest.MarkDecorator:
+    """Each case on the size that it stands under, as `argument` beside the `rig`; `str` of it names its test."""
+    found = [
+        pytest.param(size, case, marks=SIZES[size], id=f"{size}-{case}") for size, of in cases.items() for case in of
+    ]
+    return pytest.mark.parametrize(("rig", argument), found, indirect=["rig"], scope="module")
+
 
 Nemesis = Callable[[Storm], Awaitable[int]]
 """Does harm while the storm goes on, mends it, and returns how many times it did. `storm.reaches` tells it when."""
@@ -118,6 +136,12 @@ class Rig:
     def figure(self, promise: str, target: str, measured: str) -> None:
         """Tell a figure of the promise at the end of the run."""
         self._verdicts.figures.append(Figure(self.size, promise, target, measured))
+
+    def time(self, promise: str, seconds: Sequence[float], *, target_seconds: float, told: str = "") -> None:
+        """Tell the longest of these times. Fails at twice its target: so far no busy machine makes it miss."""
+        measured = f"{max(seconds):.2f} s at most, of {len(seconds)}{told}"
+        self.figure(promise, f"<= {target_seconds:g} s", measured)
+        assert max(seconds) <= 2 * target_seconds, f"{promise}: {measured}"
 
     async def kill(self, room: str) -> None:
         """kill -9, and start it again after a moment."""

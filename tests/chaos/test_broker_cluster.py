@@ -21,6 +21,9 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.rabbitmq, py
 
 ROUNDS = 5 if IS_LONG else 1
 FLOWS_SECONDS = 10.0
+SILENCE_NOTICED_SECONDS = 1.25 * Family.net_tick_seconds
+"""At the latest, by Erlang (https://www.erlang.org/doc/apps/kernel/kernel_app.html#net_ticktime)."""
+
 ON_THE_WAY_SECONDS = 1.0
 """After so long, what was on its way when a node stopped has arrived, or waits for somebody to notice."""
 
@@ -67,11 +70,8 @@ async def test_any_node_may_be_killed_under_load(broker: Broker, cluster: Rabbit
         await bring_back(cluster)
 
     await broker.suffer("kill -9 of each node of the cluster", kill_the_next, times=NODES * ROUNDS)
-    broker.rig.figure(
-        "kill -9 of one node of three: a lead sent after it is e-mailed",
-        f"<= {FLOWS_SECONDS:.0f} s",
-        f"{max(flows):.2f} s at most, of {len(flows)}",
-    )
+    promise = "kill -9 of one node of three: a lead sent after it is e-mailed"
+    broker.rig.time(promise, flows, target_seconds=FLOWS_SECONDS)
 
 
 async def test_without_a_majority_events_wait_and_flow_when_one_node_is_back(broker: Broker, cluster: RabbitCluster):
@@ -88,11 +88,8 @@ async def test_without_a_majority_events_wait_and_flow_when_one_node_is_back(bro
         await bring_back(cluster)
 
     await broker.suffer("two nodes of three killed, then one is back", leave_one, times=ROUNDS)
-    broker.rig.figure(
-        "two nodes of three killed: a lead sent meanwhile is e-mailed after one is ready again",
-        f"<= {FLOWS_SECONDS:.0f} s",
-        f"{max(flows):.2f} s at most, of {len(flows)}",
-    )
+    promise = "two nodes of three killed: a lead sent meanwhile is e-mailed after one is ready again"
+    broker.rig.time(promise, flows, target_seconds=FLOWS_SECONDS)
 
 
 async def test_a_node_whose_machine_falls_silent_costs_time_and_nothing_else(broker: Broker, cluster: RabbitCluster):
@@ -111,11 +108,8 @@ async def test_a_node_whose_machine_falls_silent_costs_time_and_nothing_else(bro
         await bring_back(cluster)
 
     await broker.suffer("each node of three falls silent", fall_silent, times=NODES * ROUNDS)
-    broker.rig.figure(
-        "one node of three falls silent, as when its machine loses power: a lead sent meanwhile is e-mailed",
-        f"about {Family.net_tick_seconds} s (net_ticktime)",
-        f"{max(flows):.2f} s at most, of {len(flows)}",
-    )
+    promise = "one node of three falls silent, as when its machine loses power: a lead sent meanwhile is e-mailed"
+    broker.rig.time(promise, flows, target_seconds=SILENCE_NOTICED_SECONDS)
 
 
 async def bring_back(cluster: RabbitCluster) -> None:

@@ -32,7 +32,7 @@ async def broker(tmp_path_factory, verdicts):
     folder = tmp_path_factory.mktemp("node")
     with tiny_disks([RabbitNode.data_of(folder)], size_mib=DISK_MIB) as trouble:
         if trouble:
-            pytest.skip(trouble)
+            cannot_run(trouble)
         node = RabbitNode(folder)
         try:
             async with Broker.of(node, tmp_path_factory.mktemp(AT_SCALE), verdicts) as broker:

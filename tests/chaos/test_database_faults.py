@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from tests.chaos.rig import IS_LONG, Rig
+from tests.chaos.rig import IS_LONG, Rig, on_sizes
 from tests.chaos.storm import Storm
 from tests.harness import kept
+from tests.harness.sizes import AT_SCALE, EMBEDDED
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 
@@ -20,11 +21,9 @@ AGAIN_SECONDS = 5.0
 
 
 @pytest.mark.timeout(0 if IS_LONG else 120)
-@pytest.mark.parametrize("name", ["leads.db", "notifier.db", "queue.db"])
+@on_sizes("name", {EMBEDDED: ("leads.db", "notifier.db", "queue.db"), AT_SCALE: ("leads.db", "notifier.db")})
 async def test_a_database_that_is_locked_for_ten_seconds_loses_nothing(rig: Rig, name: str):
     database = rig.deployment.data / name
-    if not database.exists():
-        pytest.skip(f"there is no {name} in the size {rig.size}")
     again = [0.0]
 
     async def nemesis(storm: Storm) -> int:

@@ -23,6 +23,7 @@ from tests.harness.client import Client
 from tests.harness.deployment import Deployment, deployed
 from tests.harness.files import pdf
 from tests.harness.inbox import mailbox_inbox
+from tests.harness.missing import cannot_run
 from tests.harness.sizes import EMBEDDED, STAFF, House
 from tests.harness.tiny_disk import filled, read_only, tiny_disks, vanished
 
@@ -49,7 +50,7 @@ async def rig(tmp_path_factory, verdicts):
     disks = [*(data / f"{name}.disk" for name in DATABASES), *(data / name for name in FOLDERS)]
     with tiny_disks(disks, size_mib=SIZE_MIB) as trouble:
         if trouble:
-            pytest.skip(trouble)
+            cannot_run(trouble)
         for name in DATABASES:
             (data / name).symlink_to(data / f"{name}.disk" / name)
         settings = {

@@ -12,7 +12,7 @@ import pytest
 
 from tests.chaos.checker import Verdict
 from tests.chaos.crashes import PAUSE_SECONDS, Crashes
-from tests.chaos.rig import IS_LONG, Rig
+from tests.chaos.rig import IS_LONG, SIZES, Rig, on_sizes
 from tests.harness import kept
 from tests.harness.crash_points import CrashPoint
 from tests.harness.crash_steps import EMBEDDED, INTAKE, MAILBOX, RABBITMQ, RELAY, SENDGRID, SENDING, STEPS, STORAGE
@@ -35,6 +35,8 @@ HAS = {
     AT_SCALE: {RABBITMQ, SENDGRID},
     ON_POSTGRESQL: {RABBITMQ, SENDGRID},
 }
+STEPPED = [size for size in HAS if IS_LONG or size != ON_POSTGRESQL]
+"""In the short form PostgreSQL is killed around at random moments alone (test_rooms_killed_at_random.py)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Case:
     room: str
     steps: Sequence[str]
     signal: Signals
+
+    def __str__(self) -> str:
+        return self.name
 
     def points(self, size: str) -> list[CrashPoint]:
         """At each of its steps that this size has, at each pass."""
@@ -63,14 +68,9 @@ def cases(number: Signals) -> Iterator[Case]:
             yield Case(f"{number.name} of the {room}{part}", room, names, number)
 
 
-def named(number: Signals) -> list[object]:
-    return [pytest.param(case, id=case.name) for case in cases(number)]
-
-
-@pytest.fixture(autouse=True)
-def not_each_step_on_each_size_in_the_short_form(request: pytest.FixtureRequest) -> None:
-    if ON_POSTGRESQL in request.node.name and not IS_LONG:
-        pytest.skip(f"each step on PostgreSQL is in the long form: T={__file__.rpartition('/tests/')[2]} make chaos")
+def by_size(number: Signals) -> dict[str, list[Case]]:
+    """The cases of which each size has a step."""
+    return {size: [case for case in cases(number) if case.points(size)] for size in STEPPED}
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,18 @@ def stops(rig: Rig) -> Iterator[list[Stop]]:
         rig.figure("SIGTERM at each step: exit, accepted work cut short", f"<= {EXIT_SECONDS:g} s, 0", measured)
 
 
+@pytest.mark.parametrize(
+    "rig", [pytest.param(size, marks=SIZES[size]) for size in STEPPED], indirect=True, scope="module"
+)
 async def test_rooms_killed_at_once_each_at_a_step_of_its_own_lose_nothing(rig: Rig):
     points = [CrashPoint("storage", "named", 5), CrashPoint("api", "confirmed", 2)]
     crashes = Crashes(rig, points)
     await rig.run("kill -9 of rooms at a few steps", crashes.nemesis, leads=None, pause_seconds=PAUSE_SECONDS)
 
 
-@pytest.mark.parametrize("case", named(SIGKILL))
+@on_sizes("case", by_size(SIGKILL))
 async def test_kill_9_at_a_step_loses_nothing_and_repeats_no_mail_but_one_under_way(rig: Rig, case: Case):
     points = case.points(rig.size)
-    if not points:
-        pytest.skip(f"there is no such step with {rig.size}")
     crashes = Crashes(rig, points)
     at = [STEPS[point.room][point.step] for point in points if rig.house.sendgrid is not None]
     under_way = sum(step.may_repeat or step.must_repeat for step in at)
@@ -114,12 +115,9 @@ async def test_kill_9_at_a_step_loses_nothing_and_repeats_no_mail_but_one_under_
     assert kept.unfinished_mails(rig.deployment) == set()
 
 
-@pytest.mark.parametrize("case", named(SIGTERM))
+@on_sizes("case", by_size(SIGTERM))
 async def test_a_room_told_to_stop_at_a_step_finishes_what_it_began(rig: Rig, stops: list[Stop], case: Case):
-    points = case.points(rig.size)
-    if not points:
-        pytest.skip(f"there is no such step with {rig.size}")
-    crashes = Crashes(rig, points)
+    crashes = Crashes(rig, case.points(rig.size))
     storm = await rig.run(case.name, crashes.nemesis, leads=None, pause_seconds=PAUSE_SECONDS)
     cut_short = sum(attempt.is_replay for attempt in storm.ledger) + rig.line.recovered
     stops += [Stop(seconds, cut_short) for seconds in crashes.exit_seconds]

@@ -5,12 +5,12 @@ import json
 import re
 
 import aiohttp
-import pytest
 
 from tests.harness.client import Client
 from tests.harness.deployment import ROOMS, Deployment, deployed
 from tests.harness.files import pdf
 from tests.harness.inbox import mailbox_inbox
+from tests.harness.missing import cannot_run
 from tests.harness.tiny_disk import filled, tiny_disks
 
 LEADS = 20
@@ -48,7 +48,7 @@ async def test_what_cannot_be_logged_stops_nothing(tmp_path):
     logs = tmp_path / "logs"
     with tiny_disks([logs]) as trouble:
         if trouble:
-            pytest.skip(trouble)
+            cannot_run(trouble)
         for room in ROOMS:
             (tmp_path / f"{room}.log").symlink_to(logs / f"{room}.log")
         async with deployed(tmp_path) as deployment:

@@ -16,16 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.harness.rabbitmq_admin import FREE_BYTES, USER, Administration, text_of
+
 MISSING = "RabbitMQ is not installed here: install the package rabbitmq-server (`apt-get install rabbitmq-server`)."
 
 _PACKAGE = Path("/usr/lib/rabbitmq/lib")
 _PROGRAMS = ("erl", "epmd", "erl_call")
 _METRICS_PLUGIN = "rabbitmq_prometheus"
-_USER = "leads"
-_FREE_BYTES = 1_000_000
-"""RabbitMQ's disk alarm, so low that no test machine raises it."""
-
-_ELECTED_MILLISECONDS = 3000
 _START_SECONDS = 60.0
 _END_SECONDS = 15.0
 
@@ -49,7 +46,7 @@ class Family:
     """A node that is silent for about so long is given up by the others (net_ticktime)."""
 
 
-class RabbitNode:
+class RabbitNode(Administration):
     """One broker of our own on 127.0.0.1, with all its files in `folder`. Works as root and as a plain user.
 
     Raises `RuntimeError` with `MISSING` when the package is not installed.
@@ -62,20 +59,15 @@ class RabbitNode:
             raise RuntimeError(MISSING)
         self._home = home
         self._folder = folder
-        self._port, self._distribution_port, self._epmd_port, self.metrics_port = free_ports(4)
+        self.port, self._distribution_port, self._epmd_port, self.metrics_port = free_ports(4)
         self._family = family
         if family is not None:
             self._epmd_port = family.epmd_port
         self._plugin = _METRICS_PLUGIN if metrics else ""
-        self._password = secrets.token_hex(8)
+        self.password = secrets.token_hex(8)
         self._broker: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._write_files()
-
-    @property
-    def port(self) -> int:
-        """The AMQP port; it stays the same over restarts."""
-        return self._port
 
     @staticmethod
     def data_of(folder: Path) -> Path:
@@ -90,7 +82,7 @@ class RabbitNode:
     @property
     def name(self) -> str:
         """As Erlang's nodes call each other."""
-        return f"leads-test-{self._port}@localhost"
+        return f"leads-test-{self.port}@localhost"
 
     @property
     def running(self) -> bool:
@@ -107,7 +99,7 @@ class RabbitNode:
     def url(self, vhost: str = "/", *, password: str | None = None, port: int | None = None) -> str:
         """`amqp://` with the node's first user; another `password` makes a wrong login, `port` leads to a proxy."""
         path = "%2F" if vhost == "/" else vhost
-        return f"amqp://{_USER}:{password or self._password}@127.0.0.1:{port or self._port}/{path}"
+        return f"amqp://{USER}:{password or self.password}@127.0.0.1:{port or self.port}/{path}"
 
     def start(self) -> None:
         """Returns when the node takes connections, at once if it does. Raises `RuntimeError` with its output."""
@@ -137,7 +129,7 @@ class RabbitNode:
 
     def crash_without_name(self, vhost: str, queue: str) -> None:
         """What `crash` spares it: it dies before it has kept the name of that queue."""
-        self.evaluate(f"ok = dets:delete(ra_directory_reverse, list_to_atom({_text(f'{vhost}_{queue}')})).")
+        self.evaluate(f"ok = dets:delete(ra_directory_reverse, list_to_atom({text_of(f'{vhost}_{queue}')})).")
         self.crash()
 
     def pause(self) -> None:
@@ -163,101 +155,9 @@ class RabbitNode:
             self._epmd.wait(_END_SECONDS)
             self._epmd = None
 
-    def add_vhost(self, name: str) -> None:
-        """A new virtual host in which the node's user may do everything."""
-        self.evaluate(
-            f'ok = rabbit_vhost:add(<<"{name}">>, <<"test">>),'
-            f'ok = rabbit_auth_backend_internal:set_permissions(<<"{_USER}">>, <<"{name}">>,'
-            f' <<".*">>, <<".*">>, <<".*">>, <<"test">>).'
-        )
-
-    def delete_vhost(self, name: str) -> None:
-        """Has the virtual host dropped with all that is in it, later and in the background.
-
-        RabbitMQ 3.10 ends all dead-lettering of the node (`rabbit_fifo_dlx_sup`) when a queue goes in the moment in
-        which it elects its leader, as it does just after a restart.
-        """
-        self.evaluate(
-            f"spawn(fun () -> timer:sleep({_ELECTED_MILLISECONDS}),"
-            f" rabbit_vhost:delete({_binary(name)}, {_binary('test')}) end)."
-        )
-
-    def add_user(
-        self, name: str, vhost: str, *, configure: str, write: str, read: str, password: str | None = None
-    ) -> str:
-        """The URL of a user with just these permissions, in place of an earlier one of that name."""
-        password = password or secrets.token_hex(8)
-        permissions = ", ".join(_binary(pattern) for pattern in (configure, write, read))
-        self.evaluate(
-            f"catch rabbit_auth_backend_internal:delete_user({_binary(name)}, {_binary('test')}),"
-            f"ok = rabbit_auth_backend_internal:add_user({_binary(name)}, {_binary(password)}, {_binary('test')}),"
-            f"ok = rabbit_auth_backend_internal:set_permissions({_binary(name)}, {_binary(vhost)}, {permissions},"
-            f" {_binary('test')})."
-        )
-        return f"amqp://{name}:{password}@127.0.0.1:{self._port}/{vhost}"
-
-    def delete_queue(self, vhost: str, name: str) -> None:
-        """With all that is in it."""
-        self.evaluate(
-            f"{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r({_binary(vhost)}, queue, {_binary(name)})),"
-            f"{{ok, _}} = rabbit_amqqueue:delete(Q, false, false, {_binary('test')})."
-        )
-
-    def has_queue(self, vhost: str, name: str) -> bool:
-        """Whether it is declared."""
-        found = self.evaluate(f"rabbit_amqqueue:exists(rabbit_misc:r({_binary(vhost)}, queue, {_binary(name)})).")
-        return "true" in found
-
-    def change_password(self, password: str | None = None) -> None:
-        """Of the node's first user, whose connections end; None gives back the one that `url` has."""
-        user, password = _binary(_USER), _binary(password or self._password)
-        self.evaluate(
-            f"ok = rabbit_auth_backend_internal:change_password({user}, {password}, {_binary('test')}),"
-            f" rabbit_networking:close_all_user_connections({user}, {_binary('password changed')})."
-        )
-
-    def starve(self, *, memory: bool = False, disk: bool = False) -> None:
-        """Set limits that raise RabbitMQ's alarms within seconds, or those that it started with."""
-        watermark, free_bytes = "0.000001" if memory else "0.4", 10**18 if disk else _FREE_BYTES
-        self.evaluate(
-            f"ok = vm_memory_monitor:set_vm_memory_high_watermark({watermark}),"
-            f" ok = rabbit_disk_monitor:set_disk_free_limit({free_bytes})."
-        )
-
-    def watch_no_disk(self) -> None:
-        """Raise no alarm for its disk until it is started anew: it finds its end by itself."""
-        self.evaluate("ok = rabbit_disk_monitor:set_disk_free_limit(0).")
-
     def log(self) -> str:
         """All that it has logged."""
         return "".join(file.read_text(errors="replace") for file in sorted((self._folder / "log").glob("*.log")))
-
-    def bound_queue(self, vhost: str, name: str, messages: int) -> None:
-        """By a policy, as ops do: no more than so many messages, or a few over."""
-        self.evaluate(
-            f"rabbit_policy:set({_binary(vhost)}, {_binary('bounded')}, {_binary(f'^{name}$')},"
-            f" [{{{_binary('max-length')}, {messages}}}], 0, {_binary('queues')}, {_binary('test')})."
-        )
-
-    def unbound_queues(self, vhost: str) -> None:
-        """After `bound_queue`."""
-        self.evaluate(f"ok = rabbit_policy:delete({_binary(vhost)}, {_binary('bounded')}, {_binary('test')}).")
-
-    def delete_exchange(self, vhost: str, name: str) -> None:
-        """With all its bindings."""
-        self.evaluate(
-            f"ok = rabbit_exchange:delete(rabbit_misc:r({_binary(vhost)}, exchange, {_binary(name)}), false,"
-            f" {_binary('test')})."
-        )
-
-    def delete_bindings(self, vhost: str, exchange: str, queue: str) -> None:
-        """All by which the exchange reaches the queue."""
-        self.evaluate(
-            f"Q = rabbit_misc:r({_binary(vhost)}, queue, {_binary(queue)}),"
-            f" X = rabbit_misc:r({_binary(vhost)}, exchange, {_binary(exchange)}),"
-            f" [_ | _] = [ok = rabbit_binding:remove(B, {_binary('test')})"
-            " || B <- rabbit_binding:list_for_source_and_destination(X, Q)]."
-        )
 
     def evaluate(self, expressions: str) -> str:
         """Runs Erlang expressions inside the node and returns the last value. Raises `RuntimeError` if they fail.
@@ -297,7 +197,7 @@ class RabbitNode:
     def _wait_until_ready(self, broker: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and broker.poll() is None:
-            if _speaks_amqp(self._port):
+            if _speaks_amqp(self.port):
                 return
             time.sleep(0.05)
         self.stop()
@@ -315,10 +215,10 @@ class RabbitNode:
         (self._folder / "rabbitmq.config").write_text(
             _CONFIGURATION
             % (
-                self._port,
-                _USER,
-                self._password,
-                _FREE_BYTES,
+                self.port,
+                USER,
+                self.password,
+                FREE_BYTES,
                 self._family.partition_handling if self._family else "ignore",
                 self.metrics_port,
             )
@@ -377,17 +277,6 @@ _CONFIGURATION = """\
  {ra, [{wal_max_size_bytes, 8388608},
        {segment_max_entries, 1024}]}].
 """
-
-
-def _binary(text: str) -> str:
-    """`text` as Erlang writes a binary."""
-    return f"<<{_text(text)}>>"
-
-
-def _text(text: str) -> str:
-    """`text` as Erlang writes a string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def free_ports(count: int) -> list[int]:

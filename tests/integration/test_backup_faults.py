@@ -11,6 +11,7 @@ from bench.audit import BODY
 from services.cli.backup.command import EXIT_FAILED, EXIT_NOT_WHOLE
 from services.cli.backup.manifest import backups_in
 from tests.harness.backups import LEADS, Site, blobs, the_line
+from tests.harness.missing import cannot_run
 from tests.harness.tiny_disk import SIZE_MIB, tiny_disks
 
 
@@ -131,7 +132,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(site: Site, capsys, free_kib
         file.truncate(SIZE_MIB * 1024 * 1024)
     with tiny_disks([site.backups]) as trouble:
         if trouble:
-            pytest.skip(trouble)
+            cannot_run(trouble)
         filler = site.backups / "filler"
         filler.write_bytes(bytes(SIZE_MIB * 1024 * 1024 - free_kib * 1024))
         assert site.backup() == EXIT_FAILED

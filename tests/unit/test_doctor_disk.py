@@ -8,6 +8,7 @@ import pytest
 from services.cli.doctor.disk import check_disk
 from services.cli.doctor.report import State, exit_status
 from tests.harness.doctor import findings_of, the_one
+from tests.harness.missing import cannot_run
 from tests.harness.tiny_disk import SIZE_MIB, tiny_disks
 
 MIB = 1024 * 1024
@@ -40,7 +41,7 @@ async def test_a_small_disk_in_memory_is_found_forgetful_and_then_too_full_and_t
     disk = tmp_path / "disk"
     with tiny_disks([disk]) as trouble:
         if trouble:
-            pytest.skip(trouble)
+            cannot_run(trouble)
         little = {"LEADS_STORAGE_MIN_FREE_BYTES": str(MIB)}
         found = await the_one(check_disk, settings(disk, **little), State.WARNING)
         assert "lies in memory: all is gone after a restart" in found.found

@@ -31,6 +31,10 @@ ROOMS: dict[str, type[Settings]] = {"api": ApiSettings, "storage": StorageSettin
 SECRETS = {"jwt_secret", "service_secret", "broker_url", "database_url", "sendgrid_api_key", "admin_password"}
 MEMORY_MIB = {"api": 118, "storage": 72, "notifier": 113}
 """As the README has it, by `make bench`."""
+NO_KUBECTL = (
+    "kubectl is not installed here, so nothing renders the manifests: https://kubernetes.io/docs/tasks/tools/, then"
+    " `T=tests/unit/test_kubernetes.py make test`"
+)
 
 
 def documents(*paths: Path) -> list[dict[str, Any]]:
@@ -84,7 +88,7 @@ def test_kustomize_knows_every_file():
         assert set(kustomization.parent.glob("*.yaml")) - {kustomization} <= listed
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed here: nothing renders manifests")
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason=NO_KUBECTL)
 @pytest.mark.parametrize("folder", ["base", "keda"])
 def test_what_kustomize_makes_of_them_is_valid_and_of_this_version(folder: str):
     done = subprocess.run(["kubectl", "kustomize", FOLDER / folder], capture_output=True, check=True)

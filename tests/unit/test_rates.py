@@ -88,6 +88,10 @@ async def test_a_clock_an_hour_ahead_loosens_the_limit_of_the_others_and_keeps_n
             patch.setattr(time, "time", lambda: now() + 3600)
             await ahead.hit(LIMIT, WHO)
         await right.hit(LIMIT, WHO)
+    for _ in range(LIMIT.amount - 1):
+        await right.hit(LIMIT, WHO)
+    with pytest.raises(Problem):  # alone again, it counts as ever
+        await right.hit(LIMIT, WHO)
 
 
 async def test_no_address_is_kept_and_old_counts_are_removed(monkeypatch, two_databases, tmp_path):

@@ -12,7 +12,7 @@ from shared.bus import PublishFailed
 from shared.bus.rabbitmq import RabbitBus
 from shared.bus.rabbitmq.permissions import to_consume, to_publish
 from shared.topology import Queue, Topology
-from tests.harness.bus_steps import message
+from tests.harness.bus_steps import message, receive
 from tests.harness.rabbitmq import RabbitNode
 from tests.harness.work_queue import TOPOLOGY, WORK
 
@@ -114,6 +114,10 @@ async def test_rooms_may_all_find_at_once_that_everything_is_missing(rabbit_url:
     buses = [RabbitBus(rabbit_url, TOPOLOGY, client_name=f"room {number}") for number in range(4)]
     try:
         await asyncio.gather(*(bus.open() for bus in buses))
+        sent = message()
+        await buses[0].publish([sent])
+        async with buses[1].consume(WORK, prefetch=1) as deliveries:
+            assert (await receive(deliveries)).message.id == sent.id
     finally:
         for bus in buses:
             await bus.close()
