@@ -11,9 +11,11 @@ from tests.harness.sizes import (
     EMBEDDED,
     EMBEDDED_SENDGRID,
     ON_POSTGRESQL,
+    PAST_ONE_MACHINE,
     at_scale,
     embedded,
     on_postgresql,
+    past_one_machine,
     with_sendgrid,
 )
 
@@ -84,4 +86,7 @@ def _with_rabbitmq(request, folder):
     node = request.getfixturevalue("rabbit_node")
     if request.param == AT_SCALE:
         return at_scale(folder, node, SETTINGS)
-    return on_postgresql(folder, request.getfixturevalue("postgres"), node, SETTINGS)
+    postgres = request.getfixturevalue("postgres")
+    if request.param == PAST_ONE_MACHINE:
+        return past_one_machine(folder, postgres, node, request.getfixturevalue("s3_server"), SETTINGS)
+    return on_postgresql(folder, postgres, node, SETTINGS)

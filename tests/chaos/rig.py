@@ -20,7 +20,7 @@ from tests.chaos.collect import facts_at_rest
 from tests.chaos.storm import Storm
 from tests.chaos.verdicts import Figure, Line, Verdicts, line_of
 from tests.harness.deployment import Deployment
-from tests.harness.sizes import AT_SCALE, EMBEDDED, ON_POSTGRESQL, House
+from tests.harness.sizes import AT_SCALE, EMBEDDED, PAST_ONE_MACHINE, House
 
 IS_LONG = os.environ.get("LEADS_CHAOS") == "long"
 """Whether `make chaos` runs, or the short form that is part of `make test` and `make test-long`."""
@@ -40,7 +40,7 @@ SETTINGS = {
 SIZES: Mapping[str, Sequence[pytest.MarkDecorator]] = {
     EMBEDDED: (),
     AT_SCALE: (pytest.mark.rabbitmq, pytest.mark.long),
-    ON_POSTGRESQL: (pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.long),
+    PAST_ONE_MACHINE: (pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.long),
 }
 """Which a scenario is tried on unless it says otherwise, and how its tests are marked."""
 

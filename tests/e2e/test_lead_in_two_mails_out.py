@@ -1,4 +1,4 @@
-"""The main job, on both sizes: a lead comes in, two e-mails go out, staff find it, read it and mark it reached out."""
+"""The main job, on each size: a lead comes in, two e-mails go out, staff find it, read it and mark it reached out."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.harness.deployment import ADMIN, PASSWORD, ROOMS
 from tests.harness.files import docx, pdf
 from tests.harness.inbox import wait_for
 from tests.harness.kept import rows
-from tests.harness.sizes import AT_SCALE, EMBEDDED, ON_POSTGRESQL, STAFF, House, at_scale, embedded, on_postgresql
+from tests.harness.sizes import AT_SCALE, EMBEDDED, PAST_ONE_MACHINE, STAFF, House, at_scale, embedded, past_one_machine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,7 +30,7 @@ PROBLEM = "application/problem+json"
     params=[
         EMBEDDED,
         pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq),
-        pytest.param(ON_POSTGRESQL, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql]),
+        pytest.param(PAST_ONE_MACHINE, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql]),
     ],
 )
 async def house(request, tmp_path_factory):
@@ -44,7 +44,8 @@ async def house(request, tmp_path_factory):
         async with at_scale(folder, node) as house:
             yield house
     else:
-        async with on_postgresql(folder, request.getfixturevalue("postgres"), node) as house:
+        postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3_server")
+        async with past_one_machine(folder, postgres, node, s3) as house:
             yield house
 
 

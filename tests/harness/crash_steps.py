@@ -12,9 +12,11 @@ from services.notifier.store import Move
 from services.notifier.tables import EmailState
 from shared.bus.embedded import rows
 from shared.bus.embedded.rows import Settlement
+from shared.ids import is_id
 
 EMBEDDED, RABBITMQ = "embedded", "rabbitmq"
 MAILBOX, SENDGRID = "mailbox", "sendgrid"
+FOLDER, BUCKET = "folder", "bucket"
 
 
 class When(StrEnum):
@@ -45,7 +47,7 @@ class Step:
     what: str
     seams: Sequence[Seam]
     only_with: str | None = None
-    """The bus or the way of mail that has this step; None where all do."""
+    """The bus, the way of mail or the store of resumes that has this step; None where all do."""
     may_repeat: bool = False
     """Whether a mail may have left of which nothing but `sending` is written down."""
     must_repeat: bool = False
@@ -68,6 +70,10 @@ def _answers(method: str, path: str) -> Callable[..., bool]:
         return is_last and cycle.scope["method"] == method and cycle.scope["path"].startswith(path)
 
     return counts
+
+
+def _puts_a_blob(_bucket: Any, name: str, *_: Any, **__: Any) -> bool:
+    return is_id(name)
 
 
 def _inserts(_connection: Any, *, work: Any, durable: bool) -> bool:
@@ -113,11 +119,23 @@ def _settling(verb: str, when: When) -> list[Seam]:
 
 
 STORAGE = {
-    "temp made": Step("the file is there, empty", [_before("services.storage.local", "write_all")]),
-    "temp written": Step("all bytes are in the file", [_after("services.storage.local", "write_all")]),
-    "temp synced": Step("the bytes are on the disk", [_after("services.storage.local", "os.fsync")]),
-    "named": Step("the blob has its name", [_after("services.storage.local", "os.link")]),
-    "folder synced": Step("the name is on the disk", [_after("services.storage.folder", "FolderSync.wait")]),
+    "temp made": Step("the file is there, empty", [_before("services.storage.local", "write_all")], only_with=FOLDER),
+    "temp written": Step("all bytes are in it", [_after("services.storage.local", "write_all")], only_with=FOLDER),
+    "temp synced": Step("the bytes are on the disk", [_after("services.storage.local", "os.fsync")], only_with=FOLDER),
+    "named": Step("the blob has its name", [_after("services.storage.local", "os.link")], only_with=FOLDER),
+    "folder synced": Step(
+        "the name is on the disk", [_after("services.storage.folder", "FolderSync.wait")], only_with=FOLDER
+    ),
+    "body held": Step(
+        "all bytes have come, none were sent on",
+        [_before("services.storage.objects", "obstore.put_async", _puts_a_blob)],
+        only_with=BUCKET,
+    ),
+    "object put": Step(
+        "the bucket keeps the blob",
+        [_after("services.storage.objects", "obstore.put_async", _puts_a_blob)],
+        only_with=BUCKET,
+    ),
     "answer made": Step("nothing of it was sent", [_after("services.storage.routes", "BlobRoutes.put")]),
     "answered": Step("the api has its receipt", [_after(*_SEND, counts=_answers("PUT", "/blobs/"))]),
 }

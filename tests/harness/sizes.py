@@ -17,6 +17,7 @@ from tests.harness.sendgrid import SendGridStandIn
 
 EMBEDDED, EMBEDDED_SENDGRID, AT_SCALE, S3 = "embedded", "embedded-sendgrid", "rabbitmq-sendgrid", "s3"
 ON_POSTGRESQL, CLUSTERED = "postgresql-rabbitmq-sendgrid", "rabbitmq-cluster-sendgrid"
+PAST_ONE_MACHINE = "postgresql-rabbitmq-s3-sendgrid"
 STAFF = "staff@leads.example"
 
 
@@ -64,9 +65,7 @@ async def with_s3(
 
     `s3_port` is where the storage finds the server if something stands between.
     """
-    bucket = f"test-{new_id()}"
-    server.make_bucket(bucket)
-    async with embedded(folder, {**server.settings(bucket, port=s3_port), **(settings or {})}) as house:
+    async with embedded(folder, {**_own_bucket(server, s3_port), **(settings or {})}) as house:
         yield house
 
 
@@ -109,3 +108,19 @@ async def on_postgresql(
     finally:
         if server.running:
             server.drop_database(database)
+
+
+@asynccontextmanager
+async def past_one_machine(
+    folder: Path, server: PostgresServer, node: RabbitNode, s3: S3Server, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[House]:
+    """As `on_postgresql`, with the resumes in a bucket of their own in `s3`: nothing that must last is in `folder`."""
+    async with on_postgresql(folder, server, node, {**_own_bucket(s3), **(settings or {})}) as house:
+        yield house
+
+
+def _own_bucket(server: S3Server, port: int | None = None) -> dict[str, str]:
+    """The settings that lead to a new bucket in `server`."""
+    bucket = f"test-{new_id()}"
+    server.make_bucket(bucket)
+    return server.settings(bucket, port=port)
