@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from services.api.storage_client import StorageClient
 from services.api.tables import Lead
+from shared.disposition import attachment
 from shared.problems import Problem, ProblemType
 
 CHUNK_BYTES = 64 * 1024
@@ -37,11 +37,6 @@ async def open_download(storage: StorageClient, lead: Lead, range_header: str | 
                 yield chunk
 
     return Download(blob.status, {**passed_on, **_safe_headers(lead)}, chunks())
-
-
-def attachment(filename: str) -> str:
-    """The `Content-Disposition` of a file that is saved by this name (RFC 6266, with the encoding of RFC 8187)."""
-    return f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
 
 
 def _safe_headers(lead: Lead) -> dict[str, str]:

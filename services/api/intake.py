@@ -19,7 +19,6 @@ import structlog
 
 from services.api.applicants import Applicant
 from services.api.claims import Claim, ticket_refused
-from services.api.downloads import attachment
 from services.api.leads import LeadView
 from services.api.places import Places
 from services.api.resumes import ResumeKind
@@ -39,6 +38,7 @@ from services.api.store import (
 from services.api.upload import Upload
 from services.api.uploaded import judge_uploaded
 from shared.database import GroupCommit
+from shared.disposition import attachment
 from shared.events import Event, LeadCreated, ResumeFacts
 from shared.ids import new_id
 from shared.metrics import LEADS_ACCEPTED

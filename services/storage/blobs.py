@@ -4,16 +4,15 @@ A blob is written once under an id that is used once, and never changes after th
 """
 
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from shared.disposition import ATTACHMENT
 from shared.problems import Problem, ProblemType
 
 RETRY_AFTER_SECONDS = 5
-
-ATTACHMENT = "attachment"
-"""A stranger's file is saved, never shown (RFC 6266, section 4.2): where no name for it is known."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,19 @@ class BlobStore(Protocol):
         The same bytes under the same id once more are kept already: the receipt is the same. Raises `BlobExists` for
         other bytes (what is there stays as it is), and `StorageFull`.
         """
+
+    async def adopt(self, file: str, blob_id: str, threads: Executor, disposition: str = ATTACHMENT) -> None:
+        """Keep the whole body that lies in `file` durably, as `put` does; then `file` is gone.
+
+        To be called again after whatever went wrong: a `file` that is gone has been adopted. It waits for the disk in
+        one of `threads`.
+        """
+
+    async def has(self, blob_id: str, threads: Executor) -> bool:
+        """Whether a blob has this id. It waits for the disk in one of `threads`."""
+
+    async def receipt(self, blob_id: str) -> Receipt:
+        """What is kept under this id, durably, read once more. Raises `BlobMissing`."""
 
     async def facts(self, blob_id: str) -> BlobFacts:
         """Raises `BlobMissing`."""

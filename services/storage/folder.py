@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from services.storage.blobs import StoreUnfit
+import structlog
+
+from services.storage.blobs import StorageBroken, StorageFull, StoreUnfit
 from shared.ids import new_id
+from shared.problems import Problem
 from shared.settings import SettingsError
 
 INCOMING = ".incoming"
@@ -20,7 +24,11 @@ NEWEST_LEAD = ".newest-lead"
 
 MIB = 1024 * 1024
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 _PART = re.compile(r"[0-9a-f-]{36}\.([0-9]{1,12})")
+
+log = structlog.get_logger()
 
 
 class FolderSync:
@@ -70,8 +78,8 @@ def _settle(group: Sequence["asyncio.Future[None]"], error: Exception | None) ->
             future.set_exception(error)
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder, durably, let only its owner in, and try it out. Raises `SettingsError`."""
+def prepare_folder(folder: Path, *, setting: str) -> None:
+    """Make the folder, durably, let only its owner in, and try it out. Raises `SettingsError` that names `setting`."""
     try:
         made = [level for level in (folder, *folder.parents) if not level.exists()]
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +90,7 @@ def prepare_folder(folder: Path) -> None:
             sync_folder(changed)
         _try_out(folder)
     except OSError as error:
-        raise SettingsError(f"LEADS_BLOB_URL: {folder} cannot be used ({error.strerror}).") from None
+        raise SettingsError(f"{setting}: {folder} cannot be used ({error.strerror}).") from None
 
 
 def check_folder(folder: Path, min_free_bytes: int) -> None:
@@ -103,6 +111,23 @@ def shortage(folder: Path, min_free_bytes: int) -> str | None:
     if free_bytes >= min_free_bytes:
         return None
     return f"only {free_bytes // MIB} MiB are free for resumes, {min_free_bytes // MIB} are wanted"
+
+
+def leave_enough_free(folder: Path, min_free_bytes: int) -> None:
+    """Refuse before anything is written: databases may live on the same disk, and need room to go on.
+
+    Raises `StorageFull`, and `OSError`.
+    """
+    too_full = shortage(folder, min_free_bytes)
+    if too_full:
+        log.error("resume not stored", reason=f"LEADS_STORAGE_MIN_FREE_BYTES: {too_full}")
+        raise StorageFull
+
+
+def refusal(event: str, error: OSError) -> Problem:
+    """What the caller is told of a disk's fault; what happened is told to ops."""
+    log.error(event, reason=error.strerror or str(error), errno=error.errno)
+    return StorageFull() if error.errno in _FULL else StorageBroken()
 
 
 def part_name(blob_id: str, expires_at_seconds: int) -> str:
@@ -147,6 +172,21 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_or_remove(path: str) -> None:
+    """Make the bytes of a file durable. Raises `OSError`, with the file gone if they could not be written.
+
+    The kernel tells of that once: another fsync would succeed without them, and a read might give others.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        remove(path)
+        raise
     finally:
         os.close(descriptor)
 

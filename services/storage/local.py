@@ -10,7 +10,6 @@ since PUT is idempotent (RFC 9110, section 9.2.2). Other bytes under a name that
 
 import asyncio
 import contextlib
-import errno
 import heapq
 import os
 import stat
@@ -24,45 +23,32 @@ from typing import TypeVar
 
 import aiofiles
 import aiofiles.os
-import structlog
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
-from services.storage.blobs import (
-    ATTACHMENT,
-    BlobCutShort,
-    BlobExists,
-    BlobFacts,
-    BlobMissing,
-    BlobPage,
-    Receipt,
-    StorageBroken,
-    StorageFull,
-)
+from services.storage.blobs import BlobCutShort, BlobExists, BlobFacts, BlobMissing, BlobPage, Receipt
 from services.storage.bodies import PIECE_BYTES, pieces
 from services.storage.folder import (
     INCOMING,
     FolderSync,
     check_folder,
+    leave_enough_free,
     new_file,
     newest_lead,
     note_newest_lead,
     open_private,
+    refusal,
     remove,
-    shortage,
+    sync_or_remove,
     write_all,
 )
+from shared.disposition import ATTACHMENT
 from shared.ids import is_id
 from shared.metrics import BLOB_BYTES_WRITTEN
-from shared.problems import Problem
 
 WRITER_THREADS = 8
 """They wait for the disk, not for a core."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
 Result = TypeVar("Result")
-
-log = structlog.get_logger()
 
 
 class LocalBlobs:
@@ -91,7 +77,7 @@ class LocalBlobs:
             raise BlobExists
         self._arriving.add(blob_id)
         try:
-            self._leave_enough_free()
+            leave_enough_free(self._folder, self._min_free_bytes)
             receipt = await self._receive(blob_id, chunks)
             await self._sync.wait()
         except FileExistsError:
@@ -103,21 +89,24 @@ class LocalBlobs:
         BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
         return receipt
 
-    async def adopt(self, temp: str, blob_id: str, threads: Executor) -> None:
-        """Keep the whole body that lies in the file `temp` of `incoming`, durably. To be called again after a crash.
-
-        It waits for the disk in one of `threads`. What cannot be made durable is removed.
-        """
+    async def adopt(self, file: str, blob_id: str, threads: Executor, disposition: str = ATTACHMENT) -> None:
+        """`file` must be on the same file system. What cannot be made durable is removed."""
+        del disposition  # as in `put`
         write = partial(asyncio.get_running_loop().run_in_executor, threads)
         try:
-            if await write(_name_whole, temp, self._path(blob_id)):
+            if await write(_name_whole, file, self._path(blob_id)):
                 await self._sync.wait()
-                await write(remove, temp)
+                await write(remove, file)
         except OSError as error:
             raise refusal("resume not stored", error) from error
 
+    async def has(self, blob_id: str, threads: Executor) -> bool:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, Path(self._path(blob_id)).exists)
+        except OSError as error:
+            raise refusal("resume not read", error) from error
+
     async def receipt(self, blob_id: str) -> Receipt:
-        """What is kept under this id, durably, read once more. Raises `BlobMissing`."""
         facts = await self.facts(blob_id)
         try:
             # Whoever gave it its name may have died before it synced the folder.
@@ -181,13 +170,6 @@ class LocalBlobs:
 
     async def check(self) -> None:
         await asyncio.to_thread(check_folder, self._folder, self._min_free_bytes)
-
-    def _leave_enough_free(self) -> None:
-        """Refuse before anything is written: databases may live on the same disk, and need room to go on."""
-        too_full = shortage(self._folder, self._min_free_bytes)
-        if too_full:
-            log.error("resume not stored", reason=f"LEADS_STORAGE_MIN_FREE_BYTES: {too_full}")
-            raise StorageFull
 
     def _path(self, blob_id: str) -> str:
         return f"{self._folder}/{blob_id}"
@@ -274,14 +256,7 @@ def _name_whole(temp: str, path: str) -> bool:
     """
     if Path(path).exists():
         return Path(temp).exists()
-    descriptor = os.open(temp, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        remove(temp)  # the kernel tells once what it could not write: another fsync would succeed without it
-        raise
-    finally:
-        os.close(descriptor)
+    sync_or_remove(temp)
     os.link(temp, path)
     return True
 
@@ -293,9 +268,3 @@ def _sha256_of(path: str) -> str:
 
 def _facts(blob_id: str, status: os.stat_result) -> BlobFacts:
     return BlobFacts(blob_id, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-
-
-def refusal(event: str, error: OSError) -> Problem:
-    """What the caller is told; what happened is told to ops."""
-    log.error(event, reason=error.strerror or str(error), errno=error.errno)
-    return StorageFull() if error.errno in _FULL else StorageBroken()

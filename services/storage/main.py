@@ -39,7 +39,7 @@ def create_app(settings: StorageSettings) -> FastAPI:
     BlobRoutes(store.blobs, guard, max_bytes=settings.resume_max_bytes).add_to(app)
     if settings.storage_public_url and store.uploads:
         tickets = Tickets(settings.resolved_service_secret)
-        UploadRoutes(*store.uploads, tickets, max_bytes=settings.resume_max_bytes).add_to(app, guard)
+        UploadRoutes(store.blobs, store.uploads, tickets, max_bytes=settings.resume_max_bytes).add_to(app, guard)
     return app
 
 

@@ -18,8 +18,9 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Message
 
-from services.storage.blobs import ATTACHMENT, BlobFacts, BlobMissing, BlobStore
+from services.storage.blobs import BlobFacts, BlobMissing, BlobStore
 from shared.direct import ask_directly
+from shared.disposition import ATTACHMENT
 from shared.ids import is_id
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
 from shared.tokens import CLOCK_HEADER, TokenRefused, Tokens

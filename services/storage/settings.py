@@ -2,11 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
 from shared.settings import PublicSettings, SettingsError
 
@@ -30,12 +29,6 @@ class StorageSettings(PublicSettings):
     azure_storage_account_key: SecretStr | None = Field(default=None, validation_alias="AZURE_STORAGE_ACCOUNT_KEY")
     azure_storage_sas_token: SecretStr | None = Field(default=None, validation_alias="AZURE_STORAGE_SAS_TOKEN")
 
-    @model_validator(mode="after")
-    def _uploads_into_a_folder(self) -> Self:
-        if self.storage_public_url and urlsplit(self.blob_url).scheme in BUCKET_SCHEMES:
-            raise ValueError("LEADS_STORAGE_PUBLIC_URL is for a folder: a bucket takes no upload in several requests")
-        return self
-
     @property
     def bucket_url(self) -> str | None:
         """`LEADS_BLOB_URL` if it names a bucket, None if a folder. Raises `SettingsError` for half a name."""
@@ -45,6 +38,11 @@ class StorageSettings(PublicSettings):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", url.netloc) or url.query or url.fragment:
             raise SettingsError("LEADS_BLOB_URL must name a bucket and, if need be, a prefix, as in s3://bucket/leads.")
         return self.blob_url
+
+    @property
+    def upload_folder(self) -> Path:
+        """Where uploads that come in several requests wait until they are whole, if resumes are kept in a bucket."""
+        return self.data_dir / "uploads"
 
     @property
     def blob_folder(self) -> Path:

@@ -1,7 +1,7 @@
 """The store that `LEADS_BLOB_URL` names, made ready, with what goes on beside it for as long as the room is open."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +24,7 @@ class Store:
     blobs: BlobStore
     place: str
     tended: Callable[[], AbstractAsyncContextManager[None]]
-    uploads: tuple[LocalBlobs, Uploads] | None = None
+    uploads: Uploads | None = None
     """Where bodies come in several requests; None where they cannot."""
 
 
@@ -35,7 +35,7 @@ def store_of(settings: StorageSettings) -> Store:
 
 def _folder(settings: StorageSettings) -> Store:
     folder, grace_seconds = settings.blob_folder, settings.storage_temp_grace_seconds
-    prepare_folder(folder)
+    prepare_folder(folder, setting="LEADS_BLOB_URL")
     blobs = LocalBlobs(folder, min_free_bytes=settings.storage_min_free_bytes)
     uploads = Uploads(blobs, folder, min_free_bytes=settings.storage_min_free_bytes)
 
@@ -51,7 +51,7 @@ def _folder(settings: StorageSettings) -> Store:
         uploads.close()
         blobs.close()
 
-    return Store(blobs, "folder", tended, (blobs, uploads))
+    return Store(blobs, "folder", tended, uploads)
 
 
 def _bucket(settings: StorageSettings) -> Store:
@@ -61,16 +61,33 @@ def _bucket(settings: StorageSettings) -> Store:
     from services.storage.objects import ObjectBlobs
 
     blobs = ObjectBlobs(bucket_of(settings))
+    grace_seconds = settings.storage_temp_grace_seconds
+    uploads = _beside(blobs, settings) if settings.storage_public_url else None
 
     async def sweep_once() -> int:
+        removed = 0
+        if uploads is not None:
+            removed = await sweep(uploads.incoming, arriving=uploads.arriving, grace_seconds=grace_seconds)
         try:
-            return await blobs.sweep(settings.storage_temp_grace_seconds)
+            return removed + await blobs.sweep(grace_seconds)
         except TROUBLES as error:
             raise trouble_of(error) from error
 
     @asynccontextmanager
     async def tended() -> AsyncIterator[None]:
-        async with running(SWEEP, keep_swept(sweep_once)):
+        async with AsyncExitStack() as stack:
+            if uploads is not None:
+                stack.callback(uploads.close)
+                disk = partial(measure_folder, "uploads", uploads.incoming)
+                await stack.enter_async_context(measuring("disk", disk, every_seconds=30))
+            await stack.enter_async_context(running(SWEEP, keep_swept(sweep_once)))
             yield
 
-    return Store(blobs, "bucket", tended)
+    return Store(blobs, "bucket", tended, uploads)
+
+
+def _beside(blobs: BlobStore, settings: StorageSettings) -> Uploads:
+    """Uploads that wait on this machine's disk until they can go into the bucket in one piece."""
+    folder = settings.upload_folder
+    prepare_folder(folder, setting="LEADS_DATA_DIR")
+    return Uploads(blobs, folder, min_free_bytes=settings.storage_min_free_bytes)

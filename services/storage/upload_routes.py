@@ -15,8 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.storage.blobs import BlobMissing
-from services.storage.local import LocalBlobs
+from services.storage.blobs import BlobMissing, BlobStore
 from services.storage.routes import Guard, bearer_token, log_more, receive, too_large, unauthenticated
 from services.storage.uploads import Uploads
 from shared.direct import ask_directly
@@ -46,7 +45,7 @@ _OFFSET = re.compile(r"[0-9]{1,18}")
 class UploadRoutes:
     """`/uploads/{blob_id}` for senders with a ticket, and the receipt of what they sent, for the api."""
 
-    def __init__(self, blobs: LocalBlobs, uploads: Uploads, tickets: Tickets, *, max_bytes: int) -> None:
+    def __init__(self, blobs: BlobStore, uploads: Uploads, tickets: Tickets, *, max_bytes: int) -> None:
         self._blobs = blobs
         self._uploads = uploads
         self._tickets = tickets

@@ -2,8 +2,8 @@
 
 What has come lies in `.incoming/<id>.<expiry>`, and how long that file is says where to go on: nothing else has to be
 kept in step with it. It survives a broken connection and the end of this process, but not the machine's: what of an
-unfinished file reached the disk then, nobody knows, and its sender begins again. The whole one is synced and named as
-every blob is (`LocalBlobs.adopt`).
+unfinished file reached the disk then, nobody knows, and its sender begins again. The whole one becomes a blob as every
+other does (`BlobStore.adopt`): named where the blobs are files, put where they are objects.
 """
 
 import asyncio
@@ -15,12 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
-from services.storage.blobs import RETRY_AFTER_SECONDS, StorageFull
+from services.storage.blobs import RETRY_AFTER_SECONDS, BlobStore
 from services.storage.bodies import pieces
-from services.storage.folder import open_private, part_name, remove, shortage, write_all
-from services.storage.local import LocalBlobs, refusal
+from services.storage.folder import INCOMING, leave_enough_free, open_private, part_name, refusal, remove, write_all
+from shared.disposition import attachment
 from shared.metrics import BLOB_BYTES_WRITTEN
 from shared.problems import Problem, ProblemType
 from shared.tickets import Ticket
@@ -33,13 +31,15 @@ WRITER_THREADS = 4
 
 Result = TypeVar("Result")
 
-log = structlog.get_logger()
-
 
 class Uploads:
-    """Unfinished bodies beside the blobs of a folder, each for a ticket. Every verb raises `StorageBroken`."""
+    """Unfinished bodies in `folder`, each for a ticket. Every verb raises `StorageBroken`.
 
-    def __init__(self, blobs: LocalBlobs, folder: Path, *, min_free_bytes: int) -> None:
+    `prepare_folder` made it ready. Where `blobs` are files, it is the folder that they are in.
+    """
+
+    def __init__(self, blobs: BlobStore, folder: Path, *, min_free_bytes: int) -> None:
+        self.incoming = folder / INCOMING
         self._blobs = blobs
         self._folder = folder
         self._min_free_bytes = min_free_bytes
@@ -59,7 +59,7 @@ class Uploads:
         received = await self._received(ticket)
         if received == ticket.size_bytes and _name(ticket) not in self._arriving:
             with self._alone(ticket):
-                await self._blobs.adopt(self._path(ticket), ticket.blob_id, self._writers)
+                await self._adopt(ticket)
         return received
 
     async def append(self, ticket: Ticket, offset: int, chunks: AsyncIterator[bytes]) -> int:
@@ -77,7 +77,7 @@ class Uploads:
                 await self._take_in(ticket, offset, chunks)
             received = await self._received(ticket)
             if received == ticket.size_bytes:
-                await self._blobs.adopt(self._path(ticket), ticket.blob_id, self._writers)
+                await self._adopt(ticket)
                 BLOB_BYTES_WRITTEN.inc(received if offset < received else 0)
         return received
 
@@ -105,26 +105,29 @@ class Uploads:
 
     def _add(self, descriptor: int, piece: bytearray) -> None:
         """Each piece leaves enough free: nobody can say beforehand how many send how much at the same time."""
-        too_full = shortage(self._folder, self._min_free_bytes)
-        if too_full:
-            log.error("resume not stored", reason=f"LEADS_STORAGE_MIN_FREE_BYTES: {too_full}")
-            raise StorageFull
+        leave_enough_free(self._folder, self._min_free_bytes)
         write_all(descriptor, piece)
 
+    async def _adopt(self, ticket: Ticket) -> None:
+        await self._blobs.adopt(self._path(ticket), ticket.blob_id, self._writers, attachment(ticket.filename))
+
     async def _received(self, ticket: Ticket) -> int:
+        """Asked of the file first, which goes when there is a blob."""
         try:
-            return await self._write(self._size, ticket)
+            size_bytes = await self._write(self._size, ticket)
         except OSError as error:
             raise refusal("resume not read", error) from error
+        if size_bytes is not None:
+            return size_bytes
+        return ticket.size_bytes if await self._blobs.has(ticket.blob_id, self._writers) else 0
 
-    def _size(self, ticket: Ticket) -> int:
-        if (self._folder / ticket.blob_id).exists():
-            return ticket.size_bytes
+    def _size(self, ticket: Ticket) -> int | None:
+        """What is in the file; None where there is none that can be gone on with."""
         try:
             status = Path(self._path(ticket)).lstat()
         except FileNotFoundError:
-            return 0
-        return status.st_size if status.st_mtime >= _machine_started_at() else 0
+            return None
+        return status.st_size if status.st_mtime >= _machine_started_at() else None
 
     @contextlib.contextmanager
     def _alone(self, ticket: Ticket) -> Iterator[None]:
@@ -140,7 +143,7 @@ class Uploads:
             self._arriving.discard(name)
 
     def _path(self, ticket: Ticket) -> str:
-        return f"{self._blobs.incoming}/{_name(ticket)}"
+        return f"{self.incoming}/{_name(ticket)}"
 
     async def _write(self, work: Callable[..., Result], *args: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)

@@ -1,11 +1,14 @@
 """One set of promises, kept by every store of resumes: a folder, a bucket in memory, real servers of S3 and Azure."""
 
 import asyncio
+import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -120,6 +123,12 @@ def place(request, tmp_path, monkeypatch):
     return folder_place(tmp_path) if request.param == "folder" else memory_place()
 
 
+@pytest.fixture
+def threads() -> Iterator[Executor]:
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
 async def in_chunks(body: bytes, *, fails_after: int | None = None) -> AsyncIterator[bytes]:
     for start in range(0, len(body), 65_536):
         if fails_after is not None and start >= fails_after:
@@ -191,6 +200,43 @@ async def test_a_body_that_ends_in_an_error_leaves_nothing_and_the_error_comes_o
     assert await place.hidden.names() == set()
     assert await all_ids(place.inventory) == []
     await place.blobs.put(blob_id, in_chunks(b"now it is well"))
+
+
+@pytest.mark.parametrize("size", [SHORT, LONG])
+async def test_a_file_is_adopted_whole_however_often_and_goes_when_it_is_kept(
+    place: Place, tmp_path: Path, threads: Executor, size: int
+):
+    body, blob_id, file = os.urandom(size), new_id(), tmp_path / "whole"
+    assert not await place.blobs.has(blob_id, threads)
+    for _ in range(2):  # the second time as after a crash between the two
+        file.write_bytes(body)
+        await place.blobs.adopt(str(file), blob_id, threads)
+        assert not file.exists()
+        await place.blobs.adopt(str(file), blob_id, threads)
+        assert await place.blobs.has(blob_id, threads)
+        receipt = await place.blobs.receipt(blob_id)
+        assert (receipt.size_bytes, receipt.sha256) == (size, hashlib.sha256(body).hexdigest())
+    assert await read(place.blobs, blob_id, 0, size) == body
+    assert await place.hidden.names() == set()
+
+
+async def test_a_file_that_cannot_be_made_durable_is_not_adopted_and_goes(
+    place: Place, tmp_path: Path, threads: Executor, monkeypatch
+):
+    """The kernel tells of it once: what is read afterwards may be other bytes."""
+    blob_id, file = new_id(), tmp_path / "whole"
+    file.write_bytes(b"which the disk did not take")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(StorageBroken):
+            await place.blobs.adopt(str(file), blob_id, threads)
+    assert not file.exists()
+    assert not await place.blobs.has(blob_id, threads)
+
+
+async def test_there_is_no_receipt_for_what_is_not_there(place: Place):
+    with pytest.raises(BlobMissing):
+        await place.blobs.receipt(new_id())
 
 
 async def test_nothing_is_seen_of_a_long_body_before_its_end(place: Place):

@@ -42,7 +42,7 @@ class Seam:
 
 @dataclass(frozen=True)
 class Step:
-    """What has just happened when the room passes it: one seam, or one for each bus or way of mail."""
+    """What has just happened when the room passes it: one seam, or one for each bus, way of mail or way in."""
 
     what: str
     seams: Sequence[Seam]
@@ -121,7 +121,11 @@ def _settling(verb: str, when: When) -> list[Seam]:
 STORAGE = {
     "temp made": Step("the file is there, empty", [_before("services.storage.local", "write_all")], only_with=FOLDER),
     "temp written": Step("all bytes are in it", [_after("services.storage.local", "write_all")], only_with=FOLDER),
-    "temp synced": Step("the bytes are on the disk", [_after("services.storage.local", "os.fsync")], only_with=FOLDER),
+    "temp synced": Step(
+        "the bytes are on the disk",
+        [_after("services.storage.local", "os.fsync"), _after("services.storage.local", "sync_or_remove")],
+        only_with=FOLDER,
+    ),
     "named": Step("the blob has its name", [_after("services.storage.local", "os.link")], only_with=FOLDER),
     "folder synced": Step(
         "the name is on the disk", [_after("services.storage.folder", "FolderSync.wait")], only_with=FOLDER

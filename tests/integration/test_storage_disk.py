@@ -31,7 +31,7 @@ SHORT, LONG = 1000, 290_000
 @pytest.fixture
 def blobs(tmp_path: Path):
     folder = tmp_path / "resumes"
-    prepare_folder(folder)
+    prepare_folder(folder, setting="LEADS_BLOB_URL")
     blobs = LocalBlobs(folder, min_free_bytes=0)
     yield blobs
     blobs.close()

@@ -87,8 +87,3 @@ def test_a_resume_may_wait_for_its_lead_for_as_long_as_any_ticket_for_it_is_good
 def test_a_public_address_that_is_none_ends_the_start_with_one_line(url):
     with pytest.raises(SettingsError, match="LEADS_STORAGE_PUBLIC_URL"):
         load(StorageSettings, storage_public_url=url)
-
-
-def test_a_bucket_takes_no_uploads_in_several_requests_and_says_so_at_the_start():
-    with pytest.raises(SettingsError, match="LEADS_STORAGE_PUBLIC_URL is for a folder"):
-        load(StorageSettings, blob_url="s3://bucket", storage_public_url="https://uploads.example.com")

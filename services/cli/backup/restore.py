@@ -71,7 +71,7 @@ async def _put_back(restored: Restored, places: Places, notifier: NotifierSettin
     restored.doubts = await _bring_up_to_date(
         staged_leads, staged_notifier, f"restored from the backup {name_of(restored.manifest.taken_at)}", notifier
     )
-    prepare_folder(places.resumes)
+    prepare_folder(places.resumes, setting="LEADS_BLOB_URL")
     with told(places.resumes):
         _put_resumes(restored, places.resumes, backup)
     sync_all(places.resumes, staged_leads.parent, staged_notifier.parent)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.storage import local, sweep, upload_routes, uploads
+from services.storage import folder, local, sweep, upload_routes, uploads
 from services.storage.bodies import PIECE_BYTES
 from services.storage.folder import part_expires_at
 from shared.ids import new_id
@@ -82,7 +82,7 @@ async def test_with_too_little_free_nothing_more_is_taken_in(storage: Storage, m
     async with sender_to(storage, blob_id) as sender:
         await sender.send(BODY[:10], 0)
         with monkeypatch.context() as full:
-            full.setattr(uploads, "shortage", lambda *_: "only 1 MiB are free")
+            full.setattr(folder, "shortage", lambda *_: "only 1 MiB are free")
             told = await sender.send(BODY, 10)
             assert (told.status, told.problem) == (507, "storage-full")
         assert (await sender.ask()).offset == 10
