@@ -227,12 +227,21 @@ async def _on_problem(_request: Request, problem: Exception) -> Response:
     return problem_response(problem)
 
 
-async def _on_invalid_request(_request: Request, error: Exception) -> Response:
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if any(one["loc"] == ("body",) for one in error.errors()) and not _says_json(request):
+        detail = "Send the body as JSON, with Content-Type: application/json."
+        return problem_response(Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail))
     if any(one["type"] == "json_invalid" for one in error.errors()):
         return problem_response(Problem(ProblemType.MALFORMED_REQUEST, "The body cannot be read as JSON."))
     errors = [FieldError(".".join(str(p) for p in one["loc"][1:]) or "body", str(one["msg"])) for one in error.errors()]
     return problem_response(invalid_fields(*errors))
+
+
+def _says_json(request: Request) -> bool:
+    """A body that does not say what it is may be JSON (RFC 9110, section 8.3)."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 _BY_STATUS = {

@@ -195,6 +195,7 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff, *, red
                 ProblemType.ILLEGAL_TRANSITION,
                 ProblemType.PRECONDITION_FAILED,
                 ProblemType.BODY_TOO_LARGE,
+                ProblemType.UNSUPPORTED_MEDIA_TYPE,
                 ProblemType.INVALID_FIELDS,
             ),
         },

@@ -54,6 +54,7 @@ def upload_routes(settings: ApiSettings, tickets: Tickets, rates: Rates) -> APIR
             **refusals(
                 ProblemType.NOT_FOUND,
                 ProblemType.BODY_TOO_LARGE,
+                ProblemType.UNSUPPORTED_MEDIA_TYPE,
                 ProblemType.UNSUPPORTED_RESUME,
                 ProblemType.INVALID_FIELDS,
                 ProblemType.RATE_LIMITED,

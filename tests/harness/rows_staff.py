@@ -144,6 +144,16 @@ def patched(body: bytes, *headers: tuple[str, str]) -> Send:
     return lambda ground: moved(ground, body, *headers, lead_id=ground.some_lead_id)
 
 
+def patched_as(kind: str) -> Send:
+    """A body that would be right if it did not say that it is something else."""
+
+    async def send(ground: Ground) -> RawAnswer:
+        said, body = ("Content-Type", kind), b'{"state": "REACHED_OUT"}'
+        return await ground.ask_as_staff("PATCH", f"/leads/{ground.some_lead_id}", said, body=body)
+
+    return send
+
+
 async def twice_and_back(ground: Ground) -> list[RawAnswer]:
     """Reached out twice is fine, back to pending is not."""
     lead_id = ground.some_lead_id
@@ -275,6 +285,10 @@ STAFF_ROWS = [
         for name in ("x", "1", "%00", "00000000-0000-0000-0000-000000000000", "..%2fusers", "'--", "a" * 4000)
     ),
     Row(81, "twice-and-back", twice_and_back, {200, 409}, {"illegal-transition"}),
+    *(
+        Row(81, f"patch-as-{kind}", patched_as(kind), {415}, {"unsupported-media-type"})
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "text/json", "")
+    ),
     Row(81, "two-staff-at-once", two_staff_at_once, {200, 412}, {"precondition-failed"}),
     *(
         Row(81, f"patch-{body!r:.24}", patched(body), {422, 400}, INVALID | {"malformed-request"})
