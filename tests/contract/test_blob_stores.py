@@ -14,17 +14,24 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import obstore
 import pytest
-from obstore.store import MemoryStore
 
 from services.storage.blobs import BlobCutShort, BlobExists, BlobMissing, BlobStore, StorageBroken, StoreUnfit
-from services.storage.bucket_inventory import BucketInventory
-from services.storage.inventory import Inventory, inventory_of
+from services.storage.inventory import Inventory
 from services.storage.objects import INCOMING, PART_BYTES, ObjectBlobs
-from services.storage.settings import StorageSettings
 from services.storage.stores import store_of
 from shared.ids import new_id
 from shared.problems import Problem, ProblemType
-from tests.harness.azurite import MISSING, Azurite, azurite, azurite_is_here
+from tests.harness.azurite import MISSING, azurite, azurite_is_here
+from tests.harness.blob_places import (
+    GCS_URL,
+    Place,
+    azure_place,
+    folder_place,
+    gcs_place,
+    memory_place,
+    s3_place,
+    s3_settings,
+)
 from tests.harness.missing import cannot_run
 from tests.harness.s3 import KEY, S3Server, s3_front
 
@@ -32,56 +39,6 @@ SHORT, LONG = 3_000, 2 * PART_BYTES + 12_345
 """One that goes in a single call, and one of three parts."""
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
-GCS_URL = "LEADS_TEST_GCS_URL"
-"""A bucket of Google's, `gs://bucket/prefix`: without one its promises are not tried (see docs/storage.md)."""
-
-
-class Place:
-    """A store, and a look at it as an audit has it."""
-
-    def __init__(self, blobs: BlobStore, inventory: Inventory, hidden: "Hidden", *, signs: bool = False) -> None:
-        self.blobs = blobs
-        self.inventory = inventory
-        self.hidden = hidden
-        self.signs = signs
-
-
-class Hidden:
-    """What lies beside the blobs: bodies that have no name yet."""
-
-    def __init__(self, where: Path | ObjectBlobs) -> None:
-        self._where = where
-
-    async def names(self) -> set[str]:
-        if isinstance(self._where, Path):
-            return {path.name for path in (self._where / INCOMING).iterdir()}
-        found = await obstore.list(self._where._bucket, INCOMING).collect_async()
-        return {one["path"] for one in found}
-
-
-def s3_settings(monkeypatch, s3_server: S3Server, bucket: str, *, exists: bool = True, **more: str) -> StorageSettings:
-    if exists:
-        s3_server.make_bucket(bucket)
-    for name, value in {**s3_server.settings(bucket), **more}.items():
-        monkeypatch.setenv(name, value)
-    return StorageSettings()
-
-
-def folder_place(tmp_path: Path) -> Place:
-    settings = StorageSettings(data_dir=tmp_path, storage_min_free_bytes=0)
-    return Place(store_of(settings).blobs, inventory_of(settings), Hidden(settings.blob_folder))
-
-
-def memory_place() -> Place:
-    blobs = ObjectBlobs(MemoryStore())
-    return Place(blobs, BucketInventory(blobs), Hidden(blobs))
-
-
-def s3_place(monkeypatch, s3_server: S3Server) -> Place:
-    settings = s3_settings(monkeypatch, s3_server, f"bucket-{new_id()}")
-    blobs = store_of(settings).blobs
-    assert isinstance(blobs, ObjectBlobs)
-    return Place(blobs, inventory_of(settings), Hidden(blobs), signs=True)
 
 
 @pytest.fixture(scope="module")
@@ -90,26 +47,6 @@ def azure(tmp_path_factory):
         cannot_run(MISSING)
     with azurite(tmp_path_factory.mktemp("azurite")) as server:
         yield server
-
-
-def azure_place(monkeypatch, server: Azurite) -> Place:
-    container = f"container-{new_id()}"
-    server.make_container(container)
-    for name, value in server.settings(container).items():
-        monkeypatch.setenv(name, value)
-    settings = StorageSettings()
-    blobs = store_of(settings).blobs
-    assert isinstance(blobs, ObjectBlobs)
-    return Place(blobs, inventory_of(settings), Hidden(blobs), signs=True)
-
-
-def gcs_place(monkeypatch) -> Place:
-    """A folder of its own in a bucket that whoever runs this has given."""
-    monkeypatch.setenv("LEADS_BLOB_URL", f"{os.environ[GCS_URL].rstrip('/')}/{new_id()}")
-    settings = StorageSettings()
-    blobs = store_of(settings).blobs
-    assert isinstance(blobs, ObjectBlobs)
-    return Place(blobs, inventory_of(settings), Hidden(blobs), signs=True)
 
 
 @pytest.fixture(params=["folder", "memory", "s3", "azure", *(["gcs"] if GCS_URL in os.environ else [])])
