@@ -4,7 +4,6 @@ A blob is written once under an id that is used once, and never changes after th
 """
 
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -52,16 +51,6 @@ class BlobStore(Protocol):
         The same bytes under the same id once more are kept already: the receipt is the same. Raises `BlobExists` for
         other bytes (what is there stays as it is), and `StorageFull`.
         """
-
-    async def adopt(self, file: str, blob_id: str, threads: Executor, disposition: str = ATTACHMENT) -> None:
-        """Keep the whole body that lies in `file` durably, as `put` does; then `file` is gone.
-
-        To be called again after whatever went wrong: a `file` that is gone has been adopted. It waits for the disk in
-        one of `threads`.
-        """
-
-    async def has(self, blob_id: str, threads: Executor) -> bool:
-        """Whether a blob has this id. It waits for the disk in one of `threads`."""
 
     async def receipt(self, blob_id: str) -> Receipt:
         """What is kept under this id, durably, read once more. Raises `BlobMissing`."""

@@ -1,4 +1,4 @@
-"""The folder that resumes are kept in: made ready, tried out, and its names made durable. Blobs live elsewhere."""
+"""Folders that resumes lie in, for good or until they are whole: made ready, tried out, names made durable."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,10 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from hashlib import file_digest
 from pathlib import Path
+from uuid import uuid4
 
 import structlog
 
@@ -17,7 +20,7 @@ from shared.problems import Problem
 from shared.settings import SettingsError
 
 INCOMING = ".incoming"
-"""Where a body is until all of it is safe. In the folder, so that both are sure to be on one file system."""
+"""Where a body is until all of it is safe. In the folder of the blobs, both are sure to be on one file system."""
 
 NEWEST_LEAD = ".newest-lead"
 """The id of the newest lead that the api's database had a while ago: one without it is not that of these blobs."""
@@ -26,7 +29,8 @@ MIB = 1024 * 1024
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-_PART = re.compile(r"[0-9a-f-]{36}\.([0-9]{1,12})")
+_PART = re.compile(r"[0-9a-f-]{36}\.([0-9]{1,12})\.[0-9a-f]{32}")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 log = structlog.get_logger()
 
@@ -78,8 +82,11 @@ def _settle(group: Sequence["asyncio.Future[None]"], error: Exception | None) ->
             future.set_exception(error)
 
 
-def prepare_folder(folder: Path, *, setting: str) -> None:
-    """Make the folder, durably, let only its owner in, and try it out. Raises `SettingsError` that names `setting`."""
+def prepare_folder(folder: Path, *, setting: str, links: bool = True) -> None:
+    """Make the folder, durably, let only its owner in, and try it out, with hard links if they are needed there.
+
+    Raises `SettingsError` that names `setting`.
+    """
     try:
         made = [level for level in (folder, *folder.parents) if not level.exists()]
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -88,15 +95,15 @@ def prepare_folder(folder: Path, *, setting: str) -> None:
             private.chmod(0o700)
         for changed in (folder, *(level.parent for level in made)):
             sync_folder(changed)
-        _try_out(folder)
+        _try_out(folder, links=links)
     except OSError as error:
         raise SettingsError(f"{setting}: {folder} cannot be used ({error.strerror}).") from None
 
 
-def check_folder(folder: Path, min_free_bytes: int) -> None:
+def check_folder(folder: Path, min_free_bytes: int, *, links: bool = True) -> None:
     """Raises `StoreUnfit` when the folder cannot be written to, or nearly nothing more fits."""
     try:
-        _try_out(folder)
+        _try_out(folder, links=links)
         too_full = shortage(folder, min_free_bytes)
     except OSError as error:
         raise StoreUnfit(f"the folder of the resumes cannot be used ({error.strerror})") from error
@@ -131,8 +138,21 @@ def refusal(event: str, error: OSError) -> Problem:
 
 
 def part_name(blob_id: str, expires_at_seconds: int) -> str:
-    """How a body that comes in several requests is called in `INCOMING`. Until when it may go on stands in it."""
-    return f"{blob_id}.{expires_at_seconds}"
+    """How a body that comes in several requests is called in `INCOMING`.
+
+    Until when it may go on stands in it, and which run of which machine writes it: what reached the disk of another
+    nobody knows.
+    """
+    return f"{blob_id}.{expires_at_seconds}.{_boot_id()}"
+
+
+@cache
+def _boot_id() -> str:
+    """Of this run of this machine; where it has none, of this process."""
+    try:
+        return _BOOT.read_text().strip().replace("-", "")
+    except OSError:
+        return uuid4().hex
 
 
 def part_expires_at(name: str) -> int | None:
@@ -158,13 +178,14 @@ def newest_lead(folder: Path) -> str | None:
     return None
 
 
-def _try_out(folder: Path) -> None:
+def _try_out(folder: Path, *, links: bool) -> None:
     """What an upload does, in small: not every file system has hard links, and a full one still makes empty files."""
     probe = f"{folder}/{INCOMING}/probe-{new_id()}"
     with new_file(probe) as descriptor:
         write_all(descriptor, b"writable")
-        os.link(probe, f"{probe}-linked")
-        remove(f"{probe}-linked")
+        if links:
+            os.link(probe, f"{probe}-linked")
+            remove(f"{probe}-linked")
 
 
 def sync_folder(folder: Path) -> None:
@@ -189,6 +210,12 @@ def sync_or_remove(path: str) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: str) -> str:
+    """Of the file's bytes, in hex. Raises `OSError`."""
+    with Path(path).open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,7 @@ from services.storage.folder import (
     open_private,
     refusal,
     remove,
+    sha256_of,
     sync_or_remove,
     write_all,
 )
@@ -89,18 +90,23 @@ class LocalBlobs:
         BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
         return receipt
 
-    async def adopt(self, file: str, blob_id: str, threads: Executor, disposition: str = ATTACHMENT) -> None:
-        """`file` must be on the same file system. What cannot be made durable is removed."""
-        del disposition  # as in `put`
+    async def adopt(self, file: str, blob_id: str, threads: Executor) -> None:
+        """Keep the whole body that lies in a file of `incoming`, durably. To be called again after a crash.
+
+        It waits for the disk in one of `threads`. What cannot be made durable is removed.
+        """
         write = partial(asyncio.get_running_loop().run_in_executor, threads)
         try:
-            if await write(_name_whole, file, self._path(blob_id)):
+            size_bytes = await write(_name_whole, file, self._path(blob_id))
+            if size_bytes is not None:
                 await self._sync.wait()
                 await write(remove, file)
+                BLOB_BYTES_WRITTEN.inc(size_bytes)
         except OSError as error:
             raise refusal("resume not stored", error) from error
 
     async def has(self, blob_id: str, threads: Executor) -> bool:
+        """Whether there is a blob of this id. It waits for the disk in one of `threads`."""
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, Path(self._path(blob_id)).exists)
         except OSError as error:
@@ -111,7 +117,7 @@ class LocalBlobs:
         try:
             # Whoever gave it its name may have died before it synced the folder.
             await self._sync.wait()
-            return Receipt(blob_id, facts.size_bytes, await self._write(_sha256_of, self._path(blob_id)))
+            return Receipt(blob_id, facts.size_bytes, await self._write(sha256_of, self._path(blob_id)))
         except OSError as error:
             raise refusal("resume not read", error) from error
 
@@ -214,7 +220,7 @@ class LocalBlobs:
         try:
             os.link(temp, self._path(receipt.id))
         except FileExistsError:
-            if _sha256_of(self._path(receipt.id)) != receipt.sha256:
+            if sha256_of(self._path(receipt.id)) != receipt.sha256:
                 raise
 
     @contextlib.asynccontextmanager
@@ -249,21 +255,16 @@ def look(folder: Path, name: str) -> BlobFacts | None:
     return _facts(name, status) if stat.S_ISREG(status.st_mode) else None
 
 
-def _name_whole(temp: str, path: str) -> bool:
-    """Make `temp` durable and let it be found as `path`, where it is not yet. Raises `OSError`.
+def _name_whole(temp: str, path: str) -> int | None:
+    """Make `temp` durable and let it be found as `path`, where it is not yet; how long it is. Raises `OSError`.
 
-    False where `temp` is gone, which goes last: nothing is left to do.
+    None where `temp` is gone, which goes last: nothing is left to do.
     """
     if Path(path).exists():
-        return Path(temp).exists()
+        return Path(temp).stat().st_size if Path(temp).exists() else None
     sync_or_remove(temp)
     os.link(temp, path)
-    return True
-
-
-def _sha256_of(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    return Path(path).stat().st_size
 
 
 def _facts(blob_id: str, status: os.stat_result) -> BlobFacts:

@@ -28,7 +28,7 @@ def create_app(settings: StorageSettings) -> FastAPI:
 
     app = create_service(
         "storage",
-        Health(required={store.place: store.blobs.check}),
+        Health({store.place: store.blobs.check}, {"uploads": store.uploads_check} if store.uploads_check else {}),
         lifespan,
         middleware=cors(_origins(settings), methods=CORS_METHODS, read_headers=CORS_READ, shown_headers=CORS_SHOWN),
         title="Leads: storage",
@@ -37,7 +37,7 @@ def create_app(settings: StorageSettings) -> FastAPI:
         openapi_url=None,
     )
     BlobRoutes(store.blobs, guard, max_bytes=settings.resume_max_bytes).add_to(app)
-    if settings.storage_public_url and store.uploads:
+    if store.uploads:
         tickets = Tickets(settings.resolved_service_secret)
         UploadRoutes(store.blobs, store.uploads, tickets, max_bytes=settings.resume_max_bytes).add_to(app, guard)
     return app

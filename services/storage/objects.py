@@ -5,20 +5,17 @@ A body of up to one part is held and put in one call, which the bucket refuses w
 last part is there, and is given its name by a copy within the bucket, refused likewise: parts know no condition.
 
 A PUT that comes again with the same bytes gets its receipt again, as in a folder. That makes it safe to repeat one
-whose answer was lost. Where one is put from a file (`adopt`), the file goes last.
+whose answer was lost.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-import aiofiles
 import obstore
 import structlog
 from obstore.exceptions import AlreadyExistsError, GenericError
@@ -36,7 +33,7 @@ from services.storage.blobs import (
 )
 from services.storage.bodies import PIECE_BYTES, CountedBody
 from services.storage.buckets import ANSWER_SECONDS, TROUBLES, Bucket, is_bucket_missing, trouble_of
-from services.storage.folder import refusal, remove, sync_or_remove
+from services.storage.folder import INCOMING, NEWEST_LEAD
 from shared.disposition import ATTACHMENT
 from shared.ids import is_id, new_id
 from shared.metrics import BLOB_BYTES_WRITTEN
@@ -47,18 +44,13 @@ if TYPE_CHECKING:
 PART_BYTES = 5 * 1024 * 1024
 """What is held of one body: no part but the last may be smaller (Amazon S3, "Multipart upload limits")."""
 
-INCOMING = ".incoming"
-NEWEST_LEAD = ".newest-lead"
 PROBE = ".probe"
-"""None of these names is an id. What they are for is told of in `folder.py`."""
+"""As little an id as `INCOMING` and `NEWEST_LEAD`, which are for the same here as in a folder."""
 
 PROBE_EVERY_SECONDS = 10.0
 """A bucket that took the last probe is not asked again before: each costs a little."""
 
 LISTED_AT_ONCE = 1000
-
-ADOPTED_AT_ONCE = 4
-"""Each holds a part, or two."""
 
 REST_SECONDS = 0.1
 
@@ -76,33 +68,18 @@ class ObjectBlobs:
     def __init__(self, bucket: Bucket | MemoryStore) -> None:
         self._bucket = bucket
         self._arriving: set[str] = set()
-        self._adopting = asyncio.Semaphore(ADOPTED_AT_ONCE)
         self._fit_until = 0.0
 
     async def put(self, blob_id: str, chunks: AsyncIterator[bytes], disposition: str = ATTACHMENT) -> Receipt:
-        receipt = await self._keep(blob_id, chunks, disposition)
+        if blob_id in self._arriving:
+            raise BlobExists
+        self._arriving.add(blob_id)
+        try:
+            receipt = await self._receive(blob_id, chunks, _attributes(disposition))
+        finally:
+            self._arriving.discard(blob_id)
         BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
         return receipt
-
-    async def adopt(self, file: str, blob_id: str, threads: Executor, disposition: str = ATTACHMENT) -> None:
-        write = partial(asyncio.get_running_loop().run_in_executor, threads)
-        try:
-            async with self._adopting:
-                await write(sync_or_remove, file)
-                await self._keep(blob_id, _read_file(file, threads), disposition)
-            await write(remove, file)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise refusal("resume not stored", error) from error
-
-    async def has(self, blob_id: str, threads: Executor) -> bool:
-        del threads  # there is no disk to wait for
-        try:
-            await self.facts(blob_id)
-        except BlobMissing:
-            return False
-        return True
 
     async def receipt(self, blob_id: str) -> Receipt:
         facts = await self.facts(blob_id)
@@ -213,15 +190,6 @@ class ObjectBlobs:
             await asyncio.to_thread(digest.update, bytes(piece))
         return digest.hexdigest()
 
-    async def _keep(self, blob_id: str, chunks: AsyncIterator[bytes], disposition: str) -> Receipt:
-        if blob_id in self._arriving:
-            raise BlobExists
-        self._arriving.add(blob_id)
-        try:
-            return await self._receive(blob_id, chunks, _attributes(disposition))
-        finally:
-            self._arriving.discard(blob_id)
-
     async def _receive(self, blob_id: str, chunks: AsyncIterator[bytes], attributes: "Attributes") -> Receipt:
         held = bytearray()
         async for chunk in chunks:
@@ -316,16 +284,6 @@ class ObjectBlobs:
             trouble = trouble_of(error)
             log.error(event, reason=str(trouble), **({"advice": trouble.advice} if trouble.advice else {}))
             raise StorageBroken from trouble
-
-
-async def _read_file(path: str, threads: Executor) -> AsyncIterator[bytes]:
-    """Raises `StorageBroken` where the disk does not give it."""
-    try:
-        async with aiofiles.open(path, "rb", executor=threads) as file:
-            while piece := await file.read(PIECE_BYTES):
-                yield piece
-    except OSError as error:
-        raise refusal("resume not read", error) from error
 
 
 @contextlib.contextmanager

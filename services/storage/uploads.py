@@ -1,33 +1,29 @@
 """Bodies that come straight from their senders, in as many requests as it takes.
 
-What has come lies in `.incoming/<id>.<expiry>`, and how long that file is says where to go on: nothing else has to be
-kept in step with it. It survives a broken connection and the end of this process, but not the machine's: what of an
-unfinished file reached the disk then, nobody knows, and its sender begins again. The whole one becomes a blob as every
-other does (`BlobStore.adopt`): named where the blobs are files, put where they are objects.
+What has come lies in a file of `.incoming` (`folder.part_name`), and how long that is says where to go on: nothing else
+has to be kept in step with it. It survives a broken connection and the end of this process, but not the machine's: what
+of an unfinished file reached the disk then, nobody knows, and its sender begins again. The whole one becomes a blob, by
+its name where blobs are files, by a put where they are objects (`adoption`).
 """
 
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TypeVar
 
-from services.storage.blobs import RETRY_AFTER_SECONDS, BlobStore
+from services.storage.adoption import Adopter
+from services.storage.blobs import RETRY_AFTER_SECONDS, BlobExists
 from services.storage.bodies import pieces
 from services.storage.folder import INCOMING, leave_enough_free, open_private, part_name, refusal, remove, write_all
 from shared.disposition import attachment
-from shared.metrics import BLOB_BYTES_WRITTEN
 from shared.problems import Problem, ProblemType
 from shared.tickets import Ticket
 
 UPLOADS_AT_ONCE = 256
 """Most bodies that arrive at a time. Each holds a piece of 128 KiB and what its socket holds: some 50 MiB for all."""
-
-WRITER_THREADS = 4
-"""Their own: strangers who send here take none from the api's resumes."""
 
 Result = TypeVar("Result")
 
@@ -35,32 +31,35 @@ Result = TypeVar("Result")
 class Uploads:
     """Unfinished bodies in `folder`, each for a ticket. Every verb raises `StorageBroken`.
 
-    `prepare_folder` made it ready. Where `blobs` are files, it is the folder that they are in.
+    `prepare_folder` made it ready. It waits for the disk in `threads`: strangers who send here take none from the api's
+    resumes.
     """
 
-    def __init__(self, blobs: BlobStore, folder: Path, *, min_free_bytes: int) -> None:
+    def __init__(self, adopter: Adopter, folder: Path, threads: Executor, *, min_free_bytes: int) -> None:
         self.incoming = folder / INCOMING
-        self._blobs = blobs
+        self._adopter = adopter
         self._folder = folder
+        self._threads = threads
         self._min_free_bytes = min_free_bytes
-        self._writers = ThreadPoolExecutor(WRITER_THREADS, thread_name_prefix="upload-writer")
         self._arriving: set[str] = set()
 
     def arriving(self) -> frozenset[str]:
         """The names of the files in `.incoming` that this process is writing to now."""
         return frozenset(self._arriving)
 
-    def close(self) -> None:
-        """Wait for what is being written."""
-        self._writers.shutdown()
-
     async def offset(self, ticket: Ticket) -> int:
-        """How many bytes have come. If all, it is a blob by then, durably."""
-        received = await self._received(ticket)
-        if received == ticket.size_bytes and _name(ticket) not in self._arriving:
-            with self._alone(ticket):
+        """How many bytes have come. If all, it is a blob by then, durably.
+
+        Raises `Problem` UPLOAD_CONFLICT while another request makes it one, and UNAVAILABLE when too many are sending.
+        """
+        received = await self._in_file(ticket)
+        if received is not None and received < ticket.size_bytes:
+            return received
+        with self._alone(ticket):
+            received = await self._in_file(ticket)
+            if received == ticket.size_bytes:
                 await self._adopt(ticket)
-        return received
+            return await self._in_blob(ticket) if received is None else received
 
     async def append(self, ticket: Ticket, offset: int, chunks: AsyncIterator[bytes]) -> int:
         """Take in `chunks`, the bytes from `offset` on; how many have come then. If all, it is a blob by then, durably.
@@ -70,15 +69,15 @@ class Uploads:
         nothing is kept), `StorageFull`, and UNAVAILABLE when too many are sending.
         """
         with self._alone(ticket):
-            received = await self._received(ticket)
+            in_file = await self._in_file(ticket)
+            received = await self._in_blob(ticket) if in_file is None else in_file
             if offset != received:
                 raise _elsewhere(received)
             if received < ticket.size_bytes:
                 await self._take_in(ticket, offset, chunks)
-            received = await self._received(ticket)
-            if received == ticket.size_bytes:
+                received = in_file = await self._in_file(ticket) or 0
+            if in_file == ticket.size_bytes:
                 await self._adopt(ticket)
-                BLOB_BYTES_WRITTEN.inc(received if offset < received else 0)
         return received
 
     async def _take_in(self, ticket: Ticket, offset: int, chunks: AsyncIterator[bytes]) -> None:
@@ -100,7 +99,6 @@ class Uploads:
         path, flags = self._path(ticket), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
         if offset:
             return open_private(path, flags)
-        remove(path)  # what the machine may have lost
         return open_private(path, flags | os.O_CREAT | os.O_EXCL)
 
     def _add(self, descriptor: int, piece: bytearray) -> None:
@@ -109,25 +107,25 @@ class Uploads:
         write_all(descriptor, piece)
 
     async def _adopt(self, ticket: Ticket) -> None:
-        await self._blobs.adopt(self._path(ticket), ticket.blob_id, self._writers, attachment(ticket.filename))
-
-    async def _received(self, ticket: Ticket) -> int:
-        """Asked of the file first, which goes when there is a blob."""
+        """Other bytes for this ticket may have got there by another storage: then those count."""
         try:
-            size_bytes = await self._write(self._size, ticket)
-        except OSError as error:
-            raise refusal("resume not read", error) from error
-        if size_bytes is not None:
-            return size_bytes
-        return ticket.size_bytes if await self._blobs.has(ticket.blob_id, self._writers) else 0
+            await self._adopter.adopt(self._path(ticket), ticket.blob_id, attachment(ticket.filename))
+        except BlobExists:
+            await self._write(remove, self._path(ticket))
+            raise _elsewhere(ticket.size_bytes) from None
 
-    def _size(self, ticket: Ticket) -> int | None:
-        """What is in the file; None where there is none that can be gone on with."""
+    async def _in_file(self, ticket: Ticket) -> int | None:
+        """How many bytes are in the file; None where there is none. It goes when there is a blob."""
         try:
-            status = Path(self._path(ticket)).lstat()
+            return (await self._write(Path(self._path(ticket)).lstat)).st_size
         except FileNotFoundError:
             return None
-        return status.st_size if status.st_mtime >= _machine_started_at() else None
+        except OSError as error:
+            raise refusal("resume not read", error) from error
+
+    async def _in_blob(self, ticket: Ticket) -> int:
+        """How many bytes are kept for good: all or none."""
+        return ticket.size_bytes if await self._adopter.has(ticket.blob_id) else 0
 
     @contextlib.contextmanager
     def _alone(self, ticket: Ticket) -> Iterator[None]:
@@ -146,7 +144,7 @@ class Uploads:
         return f"{self.incoming}/{_name(ticket)}"
 
     async def _write(self, work: Callable[..., Result], *args: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
 
 class _TooMany(Exception):  # noqa: N818
@@ -163,10 +161,6 @@ async def _up_to(most_bytes: int, chunks: AsyncIterator[bytes]) -> AsyncIterator
 
 def _name(ticket: Ticket) -> str:
     return part_name(ticket.blob_id, int(ticket.expires_at.timestamp()))
-
-
-def _machine_started_at() -> float:
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _elsewhere(received: int) -> Problem:

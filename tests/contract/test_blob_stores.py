@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import Mock
@@ -15,9 +15,12 @@ import aiohttp
 import obstore
 import pytest
 
+from services.storage.adoption import Adopter, IntoBucket, IntoFolder
 from services.storage.blobs import BlobCutShort, BlobExists, BlobMissing, BlobStore, StorageBroken, StoreUnfit
+from services.storage.folder import INCOMING
 from services.storage.inventory import Inventory
-from services.storage.objects import INCOMING, PART_BYTES, ObjectBlobs
+from services.storage.local import LocalBlobs
+from services.storage.objects import PART_BYTES, ObjectBlobs
 from services.storage.stores import store_of
 from shared.ids import new_id
 from shared.problems import Problem, ProblemType
@@ -38,6 +41,7 @@ from tests.harness.s3 import KEY, S3Server, s3_front
 SHORT, LONG = 3_000, 2 * PART_BYTES + 12_345
 """One that goes in a single call, and one of three parts."""
 
+NAMED = "attachment; filename*=UTF-8''cv.pdf"
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -61,9 +65,13 @@ def place(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def threads() -> Iterator[Executor]:
+def adopter(place: Place) -> Iterator[Adopter]:
     with ThreadPoolExecutor(1) as threads:
-        yield threads
+        yield (
+            IntoFolder(place.blobs, threads)
+            if isinstance(place.blobs, LocalBlobs)
+            else IntoBucket(place.blobs, threads)
+        )
 
 
 async def in_chunks(body: bytes, *, fails_after: int | None = None) -> AsyncIterator[bytes]:
@@ -141,24 +149,26 @@ async def test_a_body_that_ends_in_an_error_leaves_nothing_and_the_error_comes_o
 
 @pytest.mark.parametrize("size", [SHORT, LONG])
 async def test_a_file_is_adopted_whole_however_often_and_goes_when_it_is_kept(
-    place: Place, tmp_path: Path, threads: Executor, size: int
+    place: Place, adopter: Adopter, tmp_path: Path, size: int
 ):
     body, blob_id, file = os.urandom(size), new_id(), tmp_path / "whole"
-    assert not await place.blobs.has(blob_id, threads)
+    assert not await adopter.has(blob_id)
     for _ in range(2):  # the second time as after a crash between the two
         file.write_bytes(body)
-        await place.blobs.adopt(str(file), blob_id, threads)
+        await adopter.adopt(str(file), blob_id, NAMED)
         assert not file.exists()
-        await place.blobs.adopt(str(file), blob_id, threads)
-        assert await place.blobs.has(blob_id, threads)
+        assert await adopter.has(blob_id)
         receipt = await place.blobs.receipt(blob_id)
         assert (receipt.size_bytes, receipt.sha256) == (size, hashlib.sha256(body).hexdigest())
     assert await read(place.blobs, blob_id, 0, size) == body
     assert await place.hidden.names() == set()
+    if place.signs and size == SHORT:
+        found = await obstore.get_async(place.blobs._bucket, blob_id)
+        assert found.attributes["Content-Disposition"] == NAMED
 
 
 async def test_a_file_that_cannot_be_made_durable_is_not_adopted_and_goes(
-    place: Place, tmp_path: Path, threads: Executor, monkeypatch
+    adopter: Adopter, tmp_path: Path, monkeypatch
 ):
     """The kernel tells of it once: what is read afterwards may be other bytes."""
     blob_id, file = new_id(), tmp_path / "whole"
@@ -166,9 +176,16 @@ async def test_a_file_that_cannot_be_made_durable_is_not_adopted_and_goes(
     with monkeypatch.context() as failing:
         failing.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
         with pytest.raises(StorageBroken):
-            await place.blobs.adopt(str(file), blob_id, threads)
+            await adopter.adopt(str(file), blob_id, NAMED)
     assert not file.exists()
-    assert not await place.blobs.has(blob_id, threads)
+    assert not await adopter.has(blob_id)
+
+
+async def test_a_file_that_is_not_there_is_not_adopted(adopter: Adopter, tmp_path: Path):
+    blob_id = new_id()
+    with pytest.raises(StorageBroken):
+        await adopter.adopt(str(tmp_path / "gone"), blob_id, NAMED)
+    assert not await adopter.has(blob_id)
 
 
 async def test_there_is_no_receipt_for_what_is_not_there(place: Place):

@@ -9,8 +9,9 @@ from obstore.store import MemoryStore
 
 from services.storage.blobs import BlobStore
 from services.storage.bucket_inventory import BucketInventory
+from services.storage.folder import INCOMING
 from services.storage.inventory import Inventory, inventory_of
-from services.storage.objects import INCOMING, ObjectBlobs
+from services.storage.objects import ObjectBlobs
 from services.storage.settings import StorageSettings
 from services.storage.stores import store_of
 from shared.ids import new_id

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.notifier.store import Move
 from services.notifier.tables import EmailState
+from services.storage.folder import INCOMING
 from shared.bus.embedded import rows
 from shared.bus.embedded.rows import Settlement
 from shared.ids import is_id
@@ -74,6 +75,10 @@ def _answers(method: str, path: str) -> Callable[..., bool]:
 
 def _puts_a_blob(_bucket: Any, name: str, *_: Any, **__: Any) -> bool:
     return is_id(name)
+
+
+def _puts_parts(_bucket: Any, name: str, *_: Any, **__: Any) -> bool:
+    return name.startswith(INCOMING)
 
 
 def _inserts(_connection: Any, *, work: Any, durable: bool) -> bool:
@@ -143,6 +148,20 @@ STORAGE = {
     "answer made": Step("nothing of it was sent", [_after("services.storage.routes", "BlobRoutes.put")]),
     "answered": Step("the api has its receipt", [_after(*_SEND, counts=_answers("PUT", "/blobs/"))]),
 }
+
+LONG_INTO_A_BUCKET = {
+    "parts put": Step(
+        "the bucket keeps the bytes under a name of their own",
+        [_after("services.storage.objects", "obstore.put_async", _puts_parts)],
+        only_with=BUCKET,
+    ),
+    "copied": Step(
+        "the blob has its name, and the other is still there",
+        [_after("services.storage.objects", "obstore.copy_async")],
+        only_with=BUCKET,
+    ),
+}
+"""Passed only by a body of more than one part."""
 
 INTAKE = {
     "blob stored": Step("the storage answered", [_after("services.api.storage_client", "StorageClient.put")]),
@@ -236,5 +255,5 @@ SETTING_ASIDE = {
 }
 """Passed only when a mail fails."""
 
-STEPS = {"storage": STORAGE, "api": INTAKE | RELAY, "notifier": SENDING | SETTING_ASIDE}
+STEPS = {"storage": STORAGE | LONG_INTO_A_BUCKET, "api": INTAKE | RELAY, "notifier": SENDING | SETTING_ASIDE}
 """By room. The relay lives in the api."""

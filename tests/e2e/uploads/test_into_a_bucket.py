@@ -3,14 +3,17 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from services.storage.folder import part_expires_at
 from shared.tokens import LEEWAY_SECONDS
 from tests.harness import kept
 from tests.harness.claims import PUBLIC_URL, SMALL, SWEEP_SECONDS, a_ticket, claim, refused, sender, sent
@@ -22,6 +25,7 @@ from tests.harness.inbox import wait_for
 from tests.harness.s3 import S3Front, s3_front
 from tests.harness.sizes import House, with_s3
 from tests.harness.stored import stored
+from tests.harness.tus import Sender
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 
@@ -106,30 +110,79 @@ async def test_a_storage_that_was_killed_goes_on_where_it_was(bucket: Bucket, cl
     assert (await claim(client, "killed@bucket.example.com", offer["ticket"])).status == 201
 
 
-@pytest.mark.parametrize("step", ["body held", "object put"])
+def elsewhere(bucket: Bucket, offer: Mapping[str, Any], url: str) -> Sender:
+    """A sender to another storage, with the same ticket."""
+    here = sender(bucket.house, offer)
+    return Sender(here.url.replace(bucket.house.deployment.url("storage"), url), offer["ticket"])
+
+
+async def dying_at(bucket: Bucket, step: str) -> None:
+    """The storage is started so that it dies there."""
+    deployment = bucket.house.deployment
+    deployment.kill("storage")
+    deployment.launch("storage", CrashPoint("storage", step).command)
+    await deployment.ready("storage")
+
+
+async def started_anew(bucket: Bucket) -> None:
+    """It has died."""
+    bucket.house.deployment.processes["storage"].wait()
+    await bucket.house.deployment.restart("storage")
+
+
+@pytest.mark.parametrize(
+    ("step", "body"), [("body held", SMALL), ("object put", SMALL), ("parts put", LONG), ("copied", LONG)]
+)
 async def test_a_storage_that_dies_while_it_hands_an_upload_over_has_it_whole_afterwards(
-    bucket: Bucket, client: Client, step: str
+    bucket: Bucket, client: Client, step: str, body: bytes
 ):
-    offer = await a_ticket(client, SMALL)
-    house = bucket.house
-    house.deployment.kill("storage")
-    house.deployment.launch("storage", CrashPoint("storage", step).command)
-    await house.deployment.ready("storage")
-    async with sender(house, offer) as upload:
+    offer = await a_ticket(client, body)
+    await dying_at(bucket, step)
+    async with sender(bucket.house, offer) as upload:
         with pytest.raises(aiohttp.ClientError):
-            await upload.send(SMALL, 0)
-        house.deployment.processes["storage"].wait()
-        await house.deployment.restart("storage")
-        assert (await upload.ask()).offset == len(SMALL)
+            await upload.send(body, 0)
+        await started_anew(bucket)
+        assert (await upload.ask()).offset == len(body)
     assert list(bucket.waiting.iterdir()) == []
     lead = await claim(client, f"died-{step.replace(' ', '-')}@bucket.example.com", offer["ticket"])
-    assert (lead.status, lead.json["resume"]["sha256"]) == (201, hashlib.sha256(SMALL).hexdigest())
+    assert (lead.status, lead.json["resume"]["sha256"]) == (201, hashlib.sha256(body).hexdigest())
+
+
+@pytest.mark.parametrize("step", ["parts put", "copied"])
+async def test_a_form_whose_storage_dies_over_a_long_resume_is_refused_and_taken_the_next_time(
+    bucket: Bucket, client: Client, step: str
+):
+    await dying_at(bucket, step)
+    email = f"form-{step.replace(' ', '-')}@bucket.example.com"
+    refused(await client.post_lead(email, BytesIO(LONG)), 503, "unavailable")
+    await started_anew(bucket)
+    lead = await client.post_lead(email, BytesIO(LONG))
+    assert (lead.status, lead.json["resume"]["sha256"]) == (201, hashlib.sha256(LONG).hexdigest())
+
+
+async def test_who_asks_while_it_is_handed_over_is_told_to_ask_again(bucket: Bucket, client: Client):
+    """It is not there for the lead yet, whatever has come."""
+    offer = await a_ticket(client, SMALL)
+    async with sender(bucket.house, offer) as upload, sender(bucket.house, offer) as other:
+        bucket.front.is_busy = True
+        try:
+            sending = asyncio.create_task(upload.send(SMALL, 0))
+            while (asked := await other.ask()).status != 409:
+                assert not sending.done()
+                await asyncio.sleep(0.02)
+            assert int(asked.headers["Retry-After"]) > 0
+        finally:
+            bucket.front.is_busy = False
+        await sending
+        assert (await other.ask()).offset == len(SMALL)
+    assert (await claim(client, "asked@bucket.example.com", offer["ticket"])).status == 201
 
 
 @pytest.mark.parametrize("body", [SMALL, LONG], ids=["in one call", "in parts"])
 async def test_what_came_while_the_bucket_was_away_is_handed_over_when_it_is_back(
     bucket: Bucket, client: Client, body: bytes
 ):
+    """By the next question alone: nothing is sent again."""
     offer = await a_ticket(client, body)
     async with sender(bucket.house, offer) as upload:
         assert (await upload.send(body[:100_000], 0)).offset == 100_000
@@ -142,7 +195,7 @@ async def test_what_came_while_the_bucket_was_away_is_handed_over_when_it_is_bac
             assert waiting.stat().st_size == len(body)
         finally:
             bucket.front.is_busy = False
-        assert (await upload.send_all(body)).offset == len(body)
+        assert (await upload.ask()).offset == len(body)
     assert list(bucket.waiting.iterdir()) == []
     assert (await claim(client, f"away-{len(body)}@bucket.example.com", offer["ticket"])).status == 201
 
@@ -157,29 +210,45 @@ async def test_a_bucket_whose_answer_was_lost_has_it_once(bucket: Bucket, client
     assert (await claim(client, "lost-answer@bucket.example.com", offer["ticket"])).status == 201
 
 
-async def test_another_storage_of_the_same_bucket_begins_again_and_agrees(bucket: Bucket, client: Client):
+@pytest_asyncio.fixture(loop_scope="module")
+async def other(bucket: Bucket) -> AsyncIterator[str]:
+    """Another storage of the same bucket, with a disk of its own; where it answers."""
+    deployment = bucket.house.deployment
+    name = deployment.add("storage")
+    deployment.launch(name, settings={"LEADS_DATA_DIR": str(deployment.folder / name)})
+    try:
+        await deployment.ready(name)
+        yield deployment.url(name)
+        assert not any((deployment.folder / name / "uploads" / ".incoming").iterdir())
+    finally:
+        await deployment.stop(name)
+        del deployment.ports[name], deployment.processes[name]
+
+
+async def test_another_storage_of_the_same_bucket_begins_again_and_agrees(bucket: Bucket, client: Client, other: str):
     """What has come waits on the disk of one; what is whole is there for all."""
     offer = await a_ticket(client, SMALL)
-    house = bucket.house
-    other = house.deployment.add("storage")
-    house.deployment.launch(other, settings={"LEADS_DATA_DIR": str(house.deployment.folder / "other")})
-    try:
-        await house.deployment.ready(other)
-        async with sender(house, offer) as here:
-            await here.send(SMALL[:200_000], 0)
-            here_url, here.url = (
-                here.url,
-                here.url.replace(house.deployment.url("storage"), house.deployment.url(other)),
-            )
-            assert (await here.ask()).offset == 0
-            assert (await here.send_all(SMALL)).offset == len(SMALL)
-            here.url = here_url
-            assert (await here.ask()).offset == 200_000
-            assert (await here.send_all(SMALL)).offset == len(SMALL)
-    finally:
-        await house.deployment.stop(other)
-        del house.deployment.ports[other], house.deployment.processes[other]
+    async with sender(bucket.house, offer) as here, elsewhere(bucket, offer, other) as there:
+        await here.send(SMALL[:200_000], 0)
+        assert (await there.ask()).offset == 0
+        assert (await there.send_all(SMALL)).offset == len(SMALL)
+        assert (await here.ask()).offset == 200_000
+        assert (await here.send_all(SMALL)).offset == len(SMALL)
+    assert list(bucket.waiting.iterdir()) == []
     assert (await claim(client, "two@bucket.example.com", offer["ticket"])).status == 201
+
+
+async def test_of_other_bytes_through_another_storage_the_first_count(bucket: Bucket, client: Client, other: str):
+    offer = await a_ticket(client, SMALL)
+    turned = SMALL[:1000] + SMALL[1000:][::-1]
+    async with sender(bucket.house, offer) as here, elsewhere(bucket, offer, other) as there:
+        await there.send(turned[:-1], 0)
+        await here.send(SMALL, 0)
+        told = await there.send(turned, len(SMALL) - 1)
+        assert (told.status, told.problem, told.offset) == (409, "upload-conflict", len(SMALL))
+        assert (await there.ask()).offset == len(SMALL)
+    lead = await claim(client, "first@bucket.example.com", offer["ticket"])
+    assert (lead.status, lead.json["resume"]["sha256"]) == (201, hashlib.sha256(SMALL).hexdigest())
 
 
 async def test_half_an_upload_is_swept_once_its_ticket_has_expired(bucket: Bucket, client: Client):
@@ -188,12 +257,15 @@ async def test_half_an_upload_is_swept_once_its_ticket_has_expired(bucket: Bucke
         await upload.send(SMALL[:1000], 0)
     bucket.house.deployment.kill("storage")
     (half,) = bucket.waiting.iterdir()
-    half.rename(half.with_name(f"{half.stem}.{int(time.time()) - LEEWAY_SECONDS - 3600}"))
+    expires_at = str(part_expires_at(half.name))
+    half.rename(half.with_name(half.name.replace(expires_at, str(int(time.time()) - LEEWAY_SECONDS - 3600))))
     await bucket.house.deployment.restart("storage")
     while any(bucket.waiting.iterdir()):
         await asyncio.sleep(0.05)
 
 
 async def test_a_form_needs_none_of_that(bucket: Bucket, client: Client):
+    before = set(bucket.waiting.iterdir())
     answer = await client.post_lead("form@bucket.example.com", pdf(3000))
     assert answer.status == 201
+    assert set(bucket.waiting.iterdir()) == before

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import aiohttp
 import pytest
 
+from services.storage.folder import part_expires_at
 from shared.tickets import TICKET_SECONDS, UNCLAIMED_SECONDS, Tickets
 from shared.tokens import LEEWAY_SECONDS
 from tests.harness import kept, raw_http
@@ -170,7 +171,8 @@ async def test_half_an_upload_is_swept_once_its_ticket_has_expired(house: House,
     house.deployment.kill("storage")
     incoming = house.deployment.resumes / ".incoming"
     (late,) = incoming.glob(f"{halves[0]}.*")
-    late.rename(incoming / f"{halves[0]}.{int(time.time()) - LEEWAY_SECONDS - 3600}")
+    expires_at = str(part_expires_at(late.name))
+    late.rename(incoming / late.name.replace(expires_at, str(int(time.time()) - LEEWAY_SECONDS - 3600)))
     await house.deployment.restart("storage")
     while any(incoming.glob(f"{halves[0]}.*")):
         await asyncio.sleep(0.05)
