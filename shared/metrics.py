@@ -57,6 +57,7 @@ EMAIL_SECONDS = Histogram(
 EMAILS_ROWS = Gauge("leads_emails_rows", "E-mails in the notifier's database, by state.", ("state",))
 CIRCUIT_OPEN = Gauge("leads_mail_circuit_open", "1 while sending is paused because the mail provider cannot take it.")
 BLOB_BYTES_WRITTEN = Counter("leads_blob_written_bytes_total", "Bytes of resumes kept durably.")
+RESUMES_READ = Counter("leads_resumes_read_total", "Resumes read for the search, by what came of it.", ("outcome",))
 BLOBS_SWEPT = Counter("leads_blobs_swept_total", "Blobs removed because no lead refers to them, or never finished.")
 
 DISK_FREE = Gauge("leads_disk_free_bytes", "Bytes that a place can still take.", ("place",))

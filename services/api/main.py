@@ -12,6 +12,8 @@ from services.api.intake import Intake
 from services.api.openapi import INFO, describe
 from services.api.rate_counts import DatabaseCounts, ProcessCounts
 from services.api.rates import Rates
+from services.api.resume_search.reader import ResumeReader
+from services.api.resume_search.reading import ResumeReading
 from services.api.routes import intake_routes
 from services.api.settings import MIGRATIONS, ApiSettings
 from services.api.staff import Staff
@@ -76,6 +78,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
             await stack.enter_async_context(storage)
             stack.push_async_callback(bus.close)
             await stack.enter_async_context(running("relay", relay.run()))
+            if settings.resume_search:
+                reading = ResumeReading(database, storage, ResumeReader())
+                await stack.enter_async_context(running("reading of resumes", reading.run()))
             await stack.enter_async_context(running("sweep", sweep.run(settings.sweep_interval_seconds)))
             await stack.enter_async_context(
                 measuring("bus", partial(relay.look, topology.queue(NOTIFIER_QUEUE)), every_seconds=10)
@@ -104,6 +109,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     ask_directly(app, "POST", public.routes[0])
     app.include_router(upload_routes(settings, tickets, rates))
     app.include_router(login_routes(settings, staff, rates))
-    app.include_router(lead_routes(database, storage, staff, redirect=settings.blob_redirect))
+    app.include_router(
+        lead_routes(database, storage, staff, redirect=settings.blob_redirect, search_resumes=settings.resume_search)
+    )
     describe(app)
     return app

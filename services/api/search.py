@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.api.fields import email_key
+from services.api.resume_search.index import leads_with
+from services.api.resume_search.words import words_of
 from services.api.states import LeadState
 from services.api.tables import Lead
 from shared.database import as_utc, table_of
@@ -35,6 +37,8 @@ class LeadQuery:
 
     state: LeadState | None = None
     words: str | None = None
+    resume: str | None = None
+    """Words that are in the resume."""
     email: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
@@ -67,7 +71,7 @@ def find_page(session: Session, query: LeadQuery) -> Page:
     field, descending = _sort(query.sort)
     column: Any = getattr(Lead, field)
     place = tuple_(column, col(Lead.id))
-    statement = _filtered(select(*table_of(Lead).columns), query)
+    statement = _filtered(session, select(*table_of(Lead).columns), query)
     if query.cursor:
         last = tuple_(*_decode(query.cursor, query.sort))
         statement = statement.where(place < last if descending else place > last)
@@ -85,7 +89,7 @@ def find_page_and_total(session: Session, query: LeadQuery, *, counted: bool) ->
 
 def count(session: Session, query: LeadQuery) -> int:
     """How many leads match in all."""
-    found = session.execute(_filtered(select(func.count()).select_from(Lead), query))
+    found = session.execute(_filtered(session, select(func.count()).select_from(Lead), query))
     return int(found.scalar_one())
 
 
@@ -94,7 +98,7 @@ def search_text(*parts: str) -> str:
     return unicodedata.normalize("NFC", " ".join(parts)).casefold()
 
 
-def _filtered(statement: Select[Any], query: LeadQuery) -> Select[Any]:
+def _filtered(session: Session, statement: Select[Any], query: LeadQuery) -> Select[Any]:
     if query.state is not None:
         statement = statement.where(col(Lead.state) == query.state)
     if query.email is not None:
@@ -105,6 +109,9 @@ def _filtered(statement: Select[Any], query: LeadQuery) -> Select[Any]:
         statement = statement.where(col(Lead.created_at) < query.created_before)
     for word in search_text(query.words or "").split():
         statement = statement.where(col(Lead.search_text).like(f"%{_literal(word)}%", escape=_ESCAPE))
+    if query.resume is not None:
+        found = leads_with(session.get_bind().dialect.name, words_of(query.resume))
+        statement = statement.where(col(Lead.id).in_(found))
     return statement
 
 

@@ -34,6 +34,7 @@ class ApiSettings(PublicSettings):
     orphan_grace_seconds: float = Field(default=3600, ge=0)
     sweep_interval_seconds: float = Field(default=600, gt=0)
     blob_redirect: bool = False
+    resume_search: bool = False
 
     @field_validator("resume_kinds", "trusted_proxies", mode="before")
     @classmethod

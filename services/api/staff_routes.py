@@ -53,6 +53,9 @@ class ListParameters(BaseModel):
 
     state: LeadState | None = Query(default=None, description="Only leads in this state.")
     q: str | None = Query(default=None, max_length=200, pattern=NO_NUL, description="Words of the name or the address.")
+    resume: str | None = Query(
+        default=None, max_length=200, pattern=NO_NUL, description="Words that are in the resume, where that is offered."
+    )
     email: str | None = Query(default=None, max_length=254, pattern=NO_NUL, description="The address, in any case.")
     created_after: AwareDatetime | None = Query(default=None, description="Only leads sent after this instant.")
     created_before: AwareDatetime | None = Query(default=None, description="Only leads sent before this instant.")
@@ -70,6 +73,7 @@ class ListParameters(BaseModel):
         return LeadQuery(
             state=self.state,
             words=self.q,
+            resume=self.resume,
             email=self.email,
             created_after=self.created_after,
             created_before=self.created_before,
@@ -143,8 +147,13 @@ def login_routes(settings: ApiSettings, staff: Staff, rates: Rates) -> APIRouter
     return router
 
 
-def lead_routes(database: Database, storage: StorageClient, staff: Staff, *, redirect: bool) -> APIRouter:
-    """`/leads` for those who are signed in. With `redirect`, resumes are fetched where they are, if that can be."""
+def lead_routes(
+    database: Database, storage: StorageClient, staff: Staff, *, redirect: bool, search_resumes: bool
+) -> APIRouter:
+    """`/leads` for those who are signed in.
+
+    With `redirect`, resumes are fetched where they are, if that can be. With `search_resumes`, their words are known.
+    """
 
     async def signed_in(request: Request, token: Annotated[str | None, Depends(_BEARER)]) -> User:
         if len(request.headers.getlist("authorization")) > 1:
@@ -166,6 +175,8 @@ def lead_routes(database: Database, storage: StorageClient, staff: Staff, *, red
     async def list_leads(request: Request, response: Response, asked: Annotated[ListParameters, Query()]) -> LeadPage:
         """Leads, newest first unless sorted otherwise, page by page. `Link` names the next page (RFC 8288)."""
         query = asked.query()
+        if query.resume is not None and not search_resumes:
+            raise invalid_fields(FieldError("resume", "Resumes are not searched here (LEADS_RESUME_SEARCH)."))
         page, total = await database.read(partial(search.find_page_and_total, query=query, counted=asked.total))
         if page.next_cursor:
             response.headers["Link"] = _next_link(request, page.next_cursor)

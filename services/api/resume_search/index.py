@@ -1,0 +1,89 @@
+"""The index of the words: which resumes were read, and which leads have a word in theirs.
+
+With SQLite it is an FTS5 table without content (https://www.sqlite.org/fts5.html, 4.4.2), with PostgreSQL an array with
+a GIN index. All of it can be made again from the resumes: no backup is needed, and `leads migrate` leaves it out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ARRAY, Select, Text, column, false, insert, literal_column, select, table, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from services.api.tables import Lead
+from shared.dialect import POSTGRESQL
+
+TEXTS = "resume_texts"
+WORDS = "resume_words"
+
+_texts: Any = table(TEXTS, column("number"), column("lead_id"), column("outcome"), column("words", ARRAY(Text)))
+_words: Any = table(WORDS, column("rowid"), column("words"))
+_ADD = text(
+    f"INSERT INTO {TEXTS} (lead_id, outcome) VALUES (:lead_id, :outcome)"  # noqa: S608 - constants
+    " ON CONFLICT DO NOTHING RETURNING number"
+)
+
+
+class ReadOutcome(StrEnum):
+    """What became of reading a resume."""
+
+    READ = "read"
+    EMPTY = "empty"
+    """There is no text in it: a picture of one, mostly."""
+    UNREADABLE = "unreadable"
+    """Damaged, locked, of a kind that is not read, or too much of it."""
+    MISSING = "missing"
+    """The storage does not have it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a lead's resume."""
+
+    lead_id: str
+    outcome: ReadOutcome
+    words: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A lead whose resume is to be read."""
+
+    lead_id: str
+    blob_id: str
+    content_type: str
+
+
+def unread(session: Session, after: str, limit: int) -> list[Unread]:
+    """The next leads behind the id `after` whose resumes were not read yet, in the order of ids."""
+    read = select(_texts.c.lead_id).where(_texts.c.lead_id == col(Lead.id))
+    wanted = select(Lead.id, Lead.resume_path, Lead.resume_content_type)
+    found = session.execute(wanted.where(col(Lead.id) > after, ~read.exists()).order_by(col(Lead.id)).limit(limit))
+    return [Unread(*row) for row in found]
+
+
+def add(session: Session, readings: Sequence[Reading]) -> None:
+    """Write down what was read. What another api has written down is left as it is."""
+    if session.get_bind().dialect.name == POSTGRESQL:
+        rows = [{"lead_id": one.lead_id, "outcome": one.outcome, "words": list(one.words)} for one in readings]
+        session.execute(postgresql.insert(_texts).on_conflict_do_nothing(), rows)
+        return
+    for one in readings:
+        number = session.execute(_ADD, {"lead_id": one.lead_id, "outcome": one.outcome}).scalar()
+        if number is not None and one.words:
+            session.execute(insert(_words).values(rowid=number, words=" ".join(one.words)))
+
+
+def leads_with(dialect: str, words: Sequence[str]) -> Select[Any]:
+    """The ids of the leads in whose resumes all of `words` (as `words_of` makes them) are; no words, no leads."""
+    found = select(_texts.c.lead_id)
+    if not words:
+        return found.where(false())
+    if dialect == POSTGRESQL:
+        return found.where(_texts.c.words.contains(list(words)))
+    match = " ".join(f'"{word}"' for word in words)
+    return found.join(_words, _words.c.rowid == _texts.c.number).where(literal_column(WORDS).op("MATCH")(match))
