@@ -15,7 +15,21 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
-from bench import downloads, intake, latency, lists, memory, notifier, profiler, relay, report, start, workers, wrk
+from bench import (
+    downloads,
+    intake,
+    latency,
+    lists,
+    memory,
+    notifier,
+    profiler,
+    relay,
+    report,
+    search,
+    start,
+    workers,
+    wrk,
+)
 from bench.figures import Result
 from bench.floors import part as floors
 from bench.peers.pocketbase import MISSING as POCKETBASE_MISSING
@@ -34,6 +48,7 @@ PARTS: Mapping[str, Callable[[Size, Path], Coroutine[None, None, Result]]] = {
     "intake": intake.measure,
     "workers": workers.measure,
     "lists": lists.measure,
+    "search": search.measure,
     "downloads": downloads.measure,
     "floors": floors.measure,
     "relay": relay.measure,

@@ -69,11 +69,6 @@ def reported(what: str, measured: str) -> Figure:
     return Figure(what, "reported", measured, "", Verdict.REPORTED)
 
 
-def not_offered(what: str, target: str) -> Figure:
-    """Leads cannot do this yet, so the target is missed."""
-    return Figure(what, target, "not offered yet", "", Verdict.MISSED)
-
-
 def ratio(ours: float, theirs: float) -> str:
     """`1.25×`; a dash when there is nothing to divide by."""
     return f"{ours / theirs:.2f}×" if theirs > 0 else "—"

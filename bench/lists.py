@@ -1,11 +1,10 @@
-"""Lists and search: 50 leads of one state, signed in, at equal sizes; and whether a page grows slower with the table.
+"""Lists: 50 leads of one state, signed in, at equal sizes; and whether a page grows slower with the table.
 
 Rows are put straight into each database. The peers are asked for the first page by 32 connections of wrk, by turns; how
 long one page takes at other sizes is measured at Leads by following the cursor, one page at a time.
 """
 
 import asyncio
-import secrets
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +20,9 @@ from bench.figures import (
     Table,
     at_least_share,
     at_most_share,
-    not_offered,
     number,
     percentile,
     ratio,
-    reported,
     spread,
 )
 from bench.peers.leads import Leads
@@ -34,13 +31,10 @@ from bench.peers.protocol import StaffPeer
 from bench.peers.takehome import Takehome
 from bench.rounds import own_folder, rotated, say
 from bench.size import Size
-from tests.harness.client import Client
-from tests.harness.files import pdf
 
 PEERS: Sequence[Callable[[Path], StaffPeer]] = (Takehome, PocketBase, Leads)
 PAGE = 50
 WARM_UP_PAGES = 20
-SEARCHABLE_SECONDS = 10.0
 ABOUT = (
     "The newest 50 pending leads, signed in, four in five of the rows pending; PocketBase without its total. Rows were"
     " put straight into each database, which has an index on state and time at all three. Side by side: 32 connections"
@@ -62,8 +56,7 @@ async def measure(size: Size, folder: Path) -> Result:
                 say(f"lists: Leads, {total:,} leads: page p99 {number(p99s_ms[total])} ms")
                 if total == size.compared_leads:
                     loads = await _side_by_side(peers, size)
-            search = await _search(leads)
-    figures = [*_compared(loads, size), *_grown(p99s_ms), search]
+    figures = [*_compared(loads, size), *_grown(p99s_ms)]
     return Result(ABOUT, tuple(figures), (_table(loads, size), _size_table(p99s_ms)))
 
 
@@ -107,25 +100,6 @@ async def _check_page(peer: StaffPeer) -> None:
     leads = page if isinstance(page, list) else page["items"]
     if len(leads) != PAGE or {lead["state"] for lead in leads} != {"PENDING"}:
         raise AssertionError(f"{peer.name} answered another list: {answer.status} {page}")
-
-
-async def _search(leads: Leads) -> Figure:
-    """Whether a word of a resume finds its lead. It would have to be measured then, which this does not do yet."""
-    what, target = "search by a word of the resume, p95", "≤ 50 ms"
-    word = f"word{secrets.token_hex(6)}"
-    async with Client(leads.deployment.api_url) as client:
-        client.token = (await leads.sign_in())["Authorization"].removeprefix("Bearer ")
-        await leads.upload(_resume_that_says(word))
-        deadline = time.monotonic() + SEARCHABLE_SECONDS
-        while time.monotonic() < deadline:
-            if (await client.call("GET", f"/leads?q={word}")).json["items"]:
-                return reported(what, "offered; no measurement of it is written yet")
-            await asyncio.sleep(0.5)
-    return not_offered(what, target)
-
-
-def _resume_that_says(word: str) -> bytes:
-    return pdf(content=f"BT /F1 12 Tf 72 720 Td ({word}) Tj ET\n".encode())
 
 
 def _compared(loads: dict[str, list[wrk.Load]], size: Size) -> list[Figure]:

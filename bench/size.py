@@ -15,6 +15,7 @@ class Size:
     """Leads in the database: the peers are compared at `compared_leads`, which is one of them."""
     compared_leads: int
     pages: int
+    questions: int
     download_seconds: int
     events: int
     mailed_leads: int
@@ -34,6 +35,7 @@ LONG = Size(
     list_sizes=(10_000, 100_000, 1_000_000),
     compared_leads=100_000,
     pages=1_000,
+    questions=400,
     download_seconds=10,
     events=20_000,
     mailed_leads=5_000,
@@ -52,6 +54,7 @@ SHORT = Size(
     list_sizes=(1_000, 10_000),
     compared_leads=10_000,
     pages=20,
+    questions=40,
     download_seconds=1,
     events=1_000,
     mailed_leads=200,

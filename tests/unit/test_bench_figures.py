@@ -10,7 +10,6 @@ from bench.figures import (
     at_least_share,
     at_most,
     at_most_share,
-    not_offered,
     number,
     percentile,
     ratio,
@@ -62,10 +61,8 @@ def test_less_is_better_where_the_target_is_a_highest():
     assert at_least("relay", 5_000, 5_000, "events/s").ratio == "1.00×"
 
 
-def test_what_has_no_target_is_reported_and_what_is_not_offered_is_missed():
+def test_what_has_no_target_is_reported():
     assert reported("memory", "90 MiB").verdict is Verdict.REPORTED
-    figure = not_offered("search", "≤ 50 ms")
-    assert (figure.verdict, figure.measured) == (Verdict.MISSED, "not offered yet")
 
 
 def test_numbers_are_shown_with_the_digits_that_count():

@@ -17,6 +17,7 @@ from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
 from shared.database import Database
 from shared.outbox import OutboxEvent
 from shared.schema import DatabaseUnfit, SchemaTooNew
+from tests.harness.schemas import COMPARED
 
 ROOMS = pytest.mark.parametrize(
     ("migrations", "classes"),
@@ -43,7 +44,7 @@ def differences(path: Path, classes: tuple[type[SQLModel], ...]) -> list[object]
         cls.__table__.to_metadata(described)
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(connection, opts=COMPARED)
         found = compare_metadata(context, described)
     engine.dispose()
     return found

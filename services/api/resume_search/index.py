@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ARRAY, Select, Text, column, false, insert, literal_column, select, table, text
+from sqlalchemy import Select, Text, column, false, insert, literal_column, select, table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.api.tables import Lead
+from shared.database import table_of
 from shared.dialect import POSTGRESQL
 
 TEXTS = "resume_texts"
 WORDS = "resume_words"
 
-_texts: Any = table(TEXTS, column("number"), column("lead_id"), column("outcome"), column("words", ARRAY(Text)))
+_texts: Any = table(
+    TEXTS, column("number"), column("lead_id"), column("outcome"), column("words", postgresql.ARRAY(Text))
+)
 _words: Any = table(WORDS, column("rowid"), column("words"))
 _ADD = text(
     f"INSERT INTO {TEXTS} (lead_id, outcome) VALUES (:lead_id, :outcome)"  # noqa: S608 - constants
@@ -61,8 +64,9 @@ class Unread:
 def unread(session: Session, after: str, limit: int) -> list[Unread]:
     """The next leads behind the id `after` whose resumes were not read yet, in the order of ids."""
     read = select(_texts.c.lead_id).where(_texts.c.lead_id == col(Lead.id))
-    wanted = select(Lead.id, Lead.resume_path, Lead.resume_content_type)
-    found = session.execute(wanted.where(col(Lead.id) > after, ~read.exists()).order_by(col(Lead.id)).limit(limit))
+    leads = table_of(Lead).columns
+    wanted = select(leads.id, leads.resume_path, leads.resume_content_type).where(leads.id > after, ~read.exists())
+    found = session.execute(wanted.order_by(leads.id).limit(limit))
     return [Unread(*row) for row in found]
 
 

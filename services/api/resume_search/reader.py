@@ -32,17 +32,12 @@ class ResumeReader:
 
     async def words_of(self, kind: str, body: bytes) -> list[str] | None:
         """The words of a resume; None where they cannot be read, or not in time. Raises `ReaderBroken`."""
-        process = await self._started()
-        try:
-            async with asyncio.timeout(READ_WITHIN_SECONDS):
-                line = await _ask(process, kind, body)
-        except TimeoutError:
-            line = b""
-        self._left -= 1
-        if not line or not self._left:
-            await self.close()
-        words: list[str] | None = json.loads(line or b"null")
-        return words
+        for _ in range(2):  # it may have died of what it read before, or of the machine's need
+            line = await self._answer(kind, body)
+            if line:
+                words: list[str] | None = json.loads(line)
+                return words
+        return None
 
     async def close(self) -> None:
         """End the program, whatever it is about."""
@@ -51,6 +46,20 @@ class ResumeReader:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+    async def _answer(self, kind: str, body: bytes) -> bytes:
+        """A line of JSON; nothing where the program ended over it."""
+        process = await self._started()
+        try:
+            async with asyncio.timeout(READ_WITHIN_SECONDS):
+                line = await _ask(process, kind, body)
+        except TimeoutError:
+            await self.close()
+            return b"null"
+        self._left -= 1
+        if not line or not self._left:
+            await self.close()
+        return line
 
     async def _started(self) -> Process:
         if self._process is not None and self._process.returncode is None:
@@ -81,7 +90,6 @@ class ResumeReader:
 
 
 async def _ask(process: Process, kind: str, body: bytes) -> bytes:
-    """The answer; nothing where the program has ended over it."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(ConnectionError):

@@ -17,6 +17,7 @@ from shared.problems import Problem
 from shared.schema import DatabaseUnfit, SchemaTooNew
 from tests.harness.postgresql import query
 from tests.harness.room_on_postgresql import API, COUNT, NOTIFIER, ask, opened
+from tests.harness.schemas import COMPARED
 
 pytestmark = pytest.mark.postgresql
 
@@ -41,7 +42,7 @@ async def test_migrations_make_what_the_classes_describe(postgres_url, setting, 
         cls.__table__.to_metadata(described)
 
     def differences(connection):
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(connection, opts=COMPARED)
         return compare_metadata(context, described)
 
     async with opened(postgres_url, setting) as database:

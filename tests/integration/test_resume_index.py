@@ -1,0 +1,135 @@
+"""Leads are found by the words of their resumes, in SQLite and in PostgreSQL alike, and each resume is read once."""
+
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+
+from services.api import search, store
+from services.api.resume_search import index
+from services.api.resume_search.index import Reading, ReadOutcome
+from services.api.resume_search.words import words_of
+from services.api.search import LeadQuery
+from services.api.settings import MIGRATIONS
+from services.api.states import LeadState
+from shared.database import Database
+from tests.harness.submissions import submission
+
+TEXTS = {
+    "ann": "Python and Kubernetes, since 2019",
+    "bob": "Java; python",
+    "eve": "Übersetzerin für Русский und 日本語、Python",
+    "joe": "",
+}
+
+
+@asynccontextmanager
+async def opened(url: str):
+    database = Database(url)
+    await database.migrate(MIGRATIONS)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def database(either_url):
+    async with opened(either_url) as database:
+        yield database
+
+
+@pytest.fixture
+async def ids(database) -> dict[str, str]:
+    """Leads whose resumes were read: their ids by name."""
+    made = {name: submission(f"{name}@x.com") for name in TEXTS}
+    await database.write(partial(store.insert_leads, submissions=[*made.values()]))
+    ids = {name: one.lead.id for name, one in made.items()}
+    await database.write(partial(index.add, readings=[reading(ids[name], text) for name, text in TEXTS.items()]))
+    return ids
+
+
+def reading(lead_id: str, text: str) -> Reading:
+    return Reading(lead_id, ReadOutcome.READ if text else ReadOutcome.EMPTY, words_of(text))
+
+
+async def found(database: Database, ids: dict[str, str], resume: str, **more) -> set[str]:
+    """The names of the leads; also that as many are counted."""
+    query = LeadQuery(resume=resume, **more)
+    page, total = await database.read(partial(search.find_page_and_total, query=query, counted=True))
+    assert total == len(page.leads)
+    names = {lead_id: name for name, lead_id in ids.items()}
+    return {names[lead.id] for lead in page.leads}
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ("python", {"ann", "bob", "eve"}),
+        ("PYTHON, kubernetes!", {"ann"}),
+        ("2019", {"ann"}),
+        ("ubersetzerin", {"eve"}),
+        ("русский", {"eve"}),
+        ("日本語", {"eve"}),
+        ("pyth", set()),
+        ("java kubernetes", set()),
+        ("...", set()),
+        ("", set()),
+        ('"python" OR java', set()),
+        ("pyth*", set()),
+        ("python NOT java", set()),
+        ("words:python", set()),
+        ("NEAR(python java)", set()),
+        ("'; DROP TABLE leads --", set()),
+    ],
+)
+async def test_all_words_must_be_there_whole_and_signs_mean_nothing(database, ids, asked: str, names: set[str]):
+    assert await found(database, ids, asked) == names
+
+
+async def test_words_go_with_every_other_filter(database, ids):
+    await database.write(partial(store.move_lead, lead_id=ids["bob"], wanted=LeadState.REACHED_OUT, version=None))
+    assert await found(database, ids, "python", state=LeadState.REACHED_OUT) == {"bob"}
+    assert await found(database, ids, "python", words="eve@") == {"eve"}
+    assert await found(database, ids, "python", email="ANN@x.com", sort="last_name") == {"ann"}
+
+
+async def test_pages_have_each_lead_once(database, ids):
+    seen, cursor = [], None
+    while True:
+        query = LeadQuery(resume="python", limit=1, cursor=cursor)
+        page = await database.read(partial(search.find_page, query=query))
+        seen += [lead.id for lead in page.leads]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert seen == [ids["eve"], ids["bob"], ids["ann"]]
+
+
+async def test_what_was_read_is_not_read_again_and_what_came_since_is(database, ids):
+    assert await database.read(partial(index.unread, after="", limit=10)) == []
+    new = [submission(f"new{number}@x.com") for number in range(3)]
+    await database.write(partial(store.insert_leads, submissions=new))
+    first = await database.read(partial(index.unread, after="", limit=2))
+    assert [one.lead_id for one in first] == [one.lead.id for one in new[:2]]
+    assert (first[0].blob_id, first[0].content_type) == (new[0].lead.resume_path, "application/pdf")
+    rest = await database.read(partial(index.unread, after=first[-1].lead_id, limit=2))
+    assert [one.lead_id for one in rest] == [new[2].lead.id]
+
+
+async def test_what_another_api_has_read_stays_as_it_is(either_url, database, ids):
+    async with opened(either_url) as other:
+        await other.write(partial(index.add, readings=[reading(ids["ann"], "Fortran"), reading("new", "Cobol")]))
+    assert await found(database, ids, "fortran") == set()
+    assert await found(database, ids, "kubernetes") == {"ann"}
+
+
+async def test_a_resume_may_have_more_words_than_any_has(database, ids):
+    many = " ".join(f"w{number}" for number in range(6_000))
+    one = submission("many@x.com")
+    await database.write(partial(store.insert_leads, submissions=[one]))
+    await database.write(partial(index.add, readings=[reading(one.lead.id, many)]))
+    ids = {**ids, "many": one.lead.id}
+    assert await found(database, ids, "w0 w4999") == {"many"}
+    assert await found(database, ids, "w5000") == set()
+    assert await found(database, ids, " ".join(f"w{number}" for number in range(60))) == {"many"}

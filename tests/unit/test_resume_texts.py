@@ -1,0 +1,56 @@
+"""The text is read out of each kind of resume, and what a hostile one brings about ends there."""
+
+import pytest
+
+from services.api.resume_search.texts import KINDS, MOST_LETTERS, text_of
+from services.api.resume_search.words import words_of
+from services.api.resumes import ResumeKind
+from tests.harness import files
+from tests.harness.resumes import docx_of, docx_saying, odt_saying, pdf_saying
+
+SAID = ("Ann Example (engineer)", "Kubernetes and Résumé writing")
+FOUND = ["ann", "example", "engineer", "kubernetes", "and", "resume", "writing"]
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("pdf", pdf_saying(*SAID)),
+        ("docx", docx_saying(*SAID)),
+        ("odt", odt_saying(*SAID)),
+        ("txt", "\n".join(SAID).encode()),
+    ],
+)
+def test_the_words_of_a_resume_are_read(kind: str, body: bytes):
+    assert set(FOUND) <= set(words_of(text_of(kind, body)))
+
+
+def test_each_kind_that_is_read_is_one_that_may_be_accepted():
+    assert {ResumeKind(kind) for kind in KINDS} == set(ResumeKind) - {ResumeKind.DOC, ResumeKind.RTF}
+
+
+def test_no_more_is_kept_of_a_text_than_is_worth_it():
+    assert len(text_of("txt", b"word " * MOST_LETTERS)) == MOST_LETTERS
+    assert len(text_of("docx", docx_saying(*["word " * 100] * 5_000))) <= MOST_LETTERS
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("pdf", b"%PDF-1.7 and nothing"),
+        ("pdf", pdf_saying("text")[:300]),
+        ("docx", b"PK\x03\x04 and nothing"),
+        ("docx", docx_of(b"<w:document>")),
+        ("docx", docx_of(f'<!DOCTYPE x [<!ENTITY l0 "ha">{LAUGHS}]><x>&l9;</x>'.encode())),
+        ("odt", files.docx()),
+        ("rtf", files.rtf()),
+    ],
+)
+def test_what_cannot_be_read_raises(kind: str, body: bytes):
+    with pytest.raises(Exception, match=r".*"):
+        text_of(kind, body)
+
+
+def test_a_picture_of_a_resume_has_no_words():
+    assert words_of(text_of("pdf", files.pdf(5_000))) == []
