@@ -109,7 +109,7 @@ def _filtered(session: Session, statement: Select[Any], query: LeadQuery) -> Sel
         statement = statement.where(col(Lead.created_at) < query.created_before)
     for word in search_text(query.words or "").split():
         statement = statement.where(col(Lead.search_text).like(f"%{_literal(word)}%", escape=_ESCAPE))
-    if query.resume is not None:
+    if query.resume:
         found = leads_with(session.get_bind().dialect.name, words_of(query.resume))
         statement = statement.where(col(Lead.id).in_(found))
     return statement

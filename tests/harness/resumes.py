@@ -49,14 +49,22 @@ def docx_of(document_xml: bytes) -> bytes:
 
 def odt_saying(*paragraphs: str) -> bytes:
     """The same as an OpenDocument text."""
-    texts = "".join(f"<text:p>{text}</text:p>" for text in paragraphs)
+    return odt_of("".join(f"<text:p>{_spans(text)}</text:p>" for text in paragraphs))
+
+
+def odt_of(paragraphs_xml: str) -> bytes:
+    """An OpenDocument text with a heading and these paragraphs."""
     content = (
         '<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"'
         ' xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"><office:body><office:text>'
-        f"<text:h>A heading</text:h>{texts}</office:text></office:body></office:document-content>"
+        f"<text:h>A heading</text:h>{paragraphs_xml}</office:text></office:body></office:document-content>"
     )
     kind = b"application/vnd.oasis.opendocument.text"
     return zip_of([Entry("mimetype", kind, stored=True), Entry("content.xml", content.encode())])
+
+
+def _spans(text: str) -> str:
+    return "".join(f"<text:span>{text[at : at + 5]}</text:span>" for at in range(0, len(text), 5))
 
 
 def _run(text: str) -> str:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from services.api.resume_search.index import TEXTS, WORDS
+from services.api.resume_search.index import TABLES
 
 
 def _is_described(name: str | None, kind: str, _parents: Any) -> bool:
     """The index of the resumes' words is no class: each kind of database has another."""
-    return kind != "table" or not (name or "").startswith((TEXTS, WORDS))
+    return kind != "table" or name not in TABLES
 
 
 COMPARED = {"compare_type": True, "compare_server_default": True, "include_name": _is_described}

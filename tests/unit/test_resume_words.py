@@ -17,6 +17,8 @@ from services.api.resume_search.words import LONGEST_WORD, MOST_WORDS, words_of
         ("Иван Ёлкин", ["иван", "елкин"]),
         ("履歴書、東京大学", ["履歴書", "東京大学"]),
         ("I\u0307stanbul", ["istanbul"]),
+        ("Kuber\u00adnetes", ["kubernetes"]),
+        ("हिन्दी ไทย", ["हनद", "ไทย"]),
         ("\x00\ud800 ... —", []),
         ("", []),
     ],

@@ -20,6 +20,8 @@ from shared.dialect import POSTGRESQL
 
 TEXTS = "resume_texts"
 WORDS = "resume_words"
+TABLES = frozenset({TEXTS, WORDS, *(f"{WORDS}_{part}" for part in ("config", "data", "docsize", "idx"))})
+"""With SQLite; FTS5 makes the last four. PostgreSQL has the first alone."""
 
 _texts: Any = table(
     TEXTS, column("number"), column("lead_id"), column("outcome"), column("words", postgresql.ARRAY(Text))
@@ -39,8 +41,6 @@ class ReadOutcome(StrEnum):
     """There is no text in it: a picture of one, mostly."""
     UNREADABLE = "unreadable"
     """Damaged, locked, of a kind that is not read, or too much of it."""
-    MISSING = "missing"
-    """The storage does not have it."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,29 @@ class Unread:
     lead_id: str
     blob_id: str
     content_type: str
+    size_bytes: int
 
 
 def unread(session: Session, after: str, limit: int) -> list[Unread]:
     """The next leads behind the id `after` whose resumes were not read yet, in the order of ids."""
     read = select(_texts.c.lead_id).where(_texts.c.lead_id == col(Lead.id))
     leads = table_of(Lead).columns
-    wanted = select(leads.id, leads.resume_path, leads.resume_content_type).where(leads.id > after, ~read.exists())
+    wanted = select(leads.id, leads.resume_path, leads.resume_content_type, leads.resume_size_bytes).where(
+        leads.id > after, ~read.exists()
+    )
     found = session.execute(wanted.order_by(leads.id).limit(limit))
     return [Unread(*row) for row in found]
 
 
-def add(session: Session, readings: Sequence[Reading]) -> None:
+def add(session: Session, reading: Reading) -> None:
     """Write down what was read. What another api has written down is left as it is."""
+    row = {"lead_id": reading.lead_id, "outcome": reading.outcome}
     if session.get_bind().dialect.name == POSTGRESQL:
-        rows = [{"lead_id": one.lead_id, "outcome": one.outcome, "words": list(one.words)} for one in readings]
-        session.execute(postgresql.insert(_texts).on_conflict_do_nothing(), rows)
+        session.execute(postgresql.insert(_texts).values(**row, words=list(reading.words)).on_conflict_do_nothing())
         return
-    for one in readings:
-        number = session.execute(_ADD, {"lead_id": one.lead_id, "outcome": one.outcome}).scalar()
-        if number is not None and one.words:
-            session.execute(insert(_words).values(rowid=number, words=" ".join(one.words)))
+    number = session.execute(_ADD, row).scalar()
+    if number is not None and reading.words:
+        session.execute(insert(_words).values(rowid=number, words=" ".join(reading.words)))
 
 
 def leads_with(dialect: str, words: Sequence[str]) -> Select[Any]:

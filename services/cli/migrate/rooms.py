@@ -10,6 +10,7 @@ from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
+from services.api.resume_search import index
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from services.api.settings import ApiSettings
 from services.api.tables import AuditRun, IdempotencyKey, Lead, RateCount, User
@@ -27,6 +28,9 @@ from shared.troubles import trouble_of
 
 API_TABLES: tuple[type[SQLModel], ...] = (Lead, User, AuditRun, OutboxEvent, IdempotencyKey, RateCount)
 NOTIFIER_TABLES: tuple[type[SQLModel], ...] = (Email,)
+LEFT_BEHIND = index.TABLES
+"""Tables that are made anew from the others and the resumes."""
+
 FORGETTING: tuple[type[SQLModel], ...] = (OutboxEvent, IdempotencyKey, RateCount)
 """Rows of these go when they are old. Of all others none ever goes: one that only the target has is somebody else's."""
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Table
 
-from services.cli.migrate.rooms import CannotMigrate, Room
+from services.cli.migrate.rooms import LEFT_BEHIND, CannotMigrate, Room
 from services.cli.migrate.rows import AT_ONCE, Row, compared, instants
 from shared.schema import MOVED_TABLE, VERSION_TABLE, SchemaState, compare, newest_version, too_new
 from shared.sqlite import TELLING, open_for_reading, primary_code, telling
@@ -41,7 +41,7 @@ class Source:
                     f"{self.name} is of the older schema {version}, and this Leads has {newest}: run `leads init` with "
                     "it first"
                 )
-        known = {mark, *(table.name for table in self._room.tables)}
+        known = {mark, *(table.name for table in self._room.tables), *LEFT_BEHIND}
         self._all_known("table", {name for name in tables if not name.startswith("sqlite_")}, known)
         for table in self._room.tables:
             found = {row[1] for row in self._all(f"PRAGMA table_info({table.name})")}
