@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.audit import BODY, make
+from services.api.resume_search import index
 from services.api.settings import ApiSettings
 from services.cli.backup.command import EXIT_FAILED, run_backup, run_restore
 from services.cli.backup.manifest import backups_in
@@ -172,6 +173,8 @@ def test_two_backups_at_once_are_one(site: Site, capsys):
 def test_a_backup_of_an_older_leads_is_brought_up_to_date(site: Site):
     execute(site.data / "leads.db", "DROP TABLE audit_runs")
     execute(site.data / "leads.db", "DROP TABLE rate_counts")
+    for table in (index.TEXTS, index.WORDS):
+        execute(site.data / "leads.db", f"DROP TABLE {table}")
     execute(site.data / "leads.db", "ALTER TABLE outbox DROP COLUMN waiting_since")
     execute(site.data / "leads.db", "UPDATE alembic_version SET version_num = '0001_first_tables'")
     assert (site.backup(), site.restore()) == (0, 0)

@@ -41,7 +41,7 @@ class Source:
                     f"{self.name} is of the older schema {version}, and this Leads has {newest}: run `leads init` with "
                     "it first"
                 )
-        known = {mark, *(table.name for table in self._room.tables), *LEFT_BEHIND}
+        known = {mark, *(table.name for table in self._room.tables), *(LEFT_BEHIND & tables)}
         self._all_known("table", {name for name in tables if not name.startswith("sqlite_")}, known)
         for table in self._room.tables:
             found = {row[1] for row in self._all(f"PRAGMA table_info({table.name})")}
