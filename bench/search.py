@@ -8,6 +8,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -74,17 +75,20 @@ async def measure(size: Size, folder: Path) -> Result:
 
 async def _fill_index(leads: Leads, dice: random.Random) -> None:
     with sqlite3.connect(leads.deployment.data / "leads.db") as connection:
-        ids = [one for (one,) in connection.execute("SELECT id FROM leads")]
+        rows = connection.execute("SELECT id, created_at FROM leads").fetchall()
     connection.close()
     bags = [_bag(dice) for _ in range(BAGS)]
     database = Database(f"sqlite:///{leads.deployment.data / 'leads.db'}")
     try:
-        for begin in range(0, len(ids), AT_ONCE):
-            read = [Reading(one, ReadOutcome.READ, dice.choice(bags)) for one in ids[begin : begin + AT_ONCE]]
+        for begin in range(0, len(rows), AT_ONCE):
+            read = [
+                Reading(lead_id, datetime.fromisoformat(created_at), ReadOutcome.READ, dice.choice(bags))
+                for lead_id, created_at in rows[begin : begin + AT_ONCE]
+            ]
             await database.write(partial(_add_all, readings=read))
     finally:
         await database.close()
-    say(f"search: the words of {len(ids):,} resumes are in the index")
+    say(f"search: the words of {len(rows):,} resumes are in the index")
 
 
 def _add_all(session: Session, readings: Sequence[Reading]) -> None:

@@ -3,7 +3,7 @@
 import base64
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,17 +13,21 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from services.api.fields import email_key
-from services.api.resume_search.index import leads_with
+from services.api.resume_search.index import by_time, leads_with
 from services.api.resume_search.words import words_of
 from services.api.states import LeadState
 from services.api.tables import Lead
 from shared.database import as_utc, table_of
+from shared.dialect import POSTGRESQL
 from shared.problems import FieldError, Problem, invalid_fields
 
 PAGE_MAX = 200
 PAGE_DEFAULT = 50
 SORTS = ("created_at", "last_name", "email")
 """What the list can be sorted by; with `-` before it, downwards. The id breaks ties."""
+
+LOOKED_AT, LOOKED_AT_MOST = 300, 4_800
+"""Leads that have a word and are held against the other filters at once: at first, and where few pass these."""
 
 NO_NUL = r"^[^\x00]*$"
 """Pattern of texts that are looked for: PostgreSQL has no place for U+0000, so nothing of that kind is kept."""
@@ -69,6 +73,8 @@ class _Place(BaseModel):
 def find_page(session: Session, query: LeadQuery) -> Page:
     """One page. Raises `Problem` 422 for a sort or a cursor that is not ours."""
     field, descending = _sort(query.sort)
+    if query.resume and field == "created_at" and session.get_bind().dialect.name != POSTGRESQL:
+        return _page_by_words(session, query, words_of(query.resume), descending=descending)
     column: Any = getattr(Lead, field)
     place = tuple_(column, col(Lead.id))
     statement = _filtered(session, select(*table_of(Lead).columns), query)
@@ -80,6 +86,27 @@ def find_page(session: Session, query: LeadQuery) -> Page:
     leads = found[: query.limit]
     more = len(found) > query.limit
     return Page(leads, _encode(query.sort, getattr(leads[-1], field), leads[-1].id) if more else None)
+
+
+def _page_by_words(session: Session, query: LeadQuery, words: Sequence[str], *, descending: bool) -> Page:
+    """A page by time of the leads that have the words: as many of those as fill it are looked at, and no more."""
+    sort = f"{query.sort} of a resume"
+    place = _decode_number(query.cursor, sort) if query.cursor else None
+    filtered = _filtered(session, select(*table_of(Lead).columns), replace(query, resume=None))
+    leads: list[tuple[int, Row[Any]]] = []
+    at_once = LOOKED_AT
+    while words and len(leads) <= query.limit:
+        found = by_time(session, words, place=place, descending=descending, limit=at_once)
+        rows = session.execute(filtered.where(col(Lead.id).in_([one.lead_id for one in found])))
+        by_id = {row.id: row for row in rows}
+        leads += [(one.number, by_id[one.lead_id]) for one in found if one.lead_id in by_id]
+        if len(found) < at_once:
+            break
+        place, at_once = found[-1].number, min(2 * at_once, LOOKED_AT_MOST)
+    more = len(leads) > query.limit
+    page = leads[: query.limit]
+    cursor = _encode(sort, str(page[-1][0]), page[-1][1].id) if more else None
+    return Page([row for _, row in page], cursor)
 
 
 def find_page_and_total(session: Session, query: LeadQuery, *, counted: bool) -> tuple[Page, int | None]:
@@ -144,6 +171,13 @@ def _decode(cursor: str, sort: str) -> tuple[str | datetime, str]:
     if place.sort != sort:
         raise _foreign_cursor()
     return value, place.lead_id
+
+
+def _decode_number(cursor: str, sort: str) -> int:
+    value = str(_decode(cursor, sort)[0])
+    if not (value.isascii() and value.isdecimal() and int(value) < 1 << 63):
+        raise _foreign_cursor()
+    return int(value)
 
 
 def _foreign_cursor() -> Problem:

@@ -112,7 +112,7 @@ class ResumeReading:
         """What was read; None where it is passed over this time. Raises `Problem` where the storage is away."""
         kind = _KINDS.get(one.content_type)
         if kind not in KINDS or one.size_bytes > BIGGEST_BYTES:
-            return Reading(one.lead_id, ReadOutcome.UNREADABLE)
+            return Reading(one.lead_id, one.created_at, ReadOutcome.UNREADABLE)
         body = await self._download(one)
         if body is None:
             return None
@@ -125,8 +125,8 @@ class ResumeReading:
             words = None
         del self._deaths[one.lead_id]
         if words is None:
-            return Reading(one.lead_id, ReadOutcome.UNREADABLE)
-        return Reading(one.lead_id, ReadOutcome.READ if words else ReadOutcome.EMPTY, words)
+            return Reading(one.lead_id, one.created_at, ReadOutcome.UNREADABLE)
+        return Reading(one.lead_id, one.created_at, ReadOutcome.READ if words else ReadOutcome.EMPTY, words)
 
     async def _download(self, one: Unread) -> bytes | None:
         """The resume; None where the storage is well and does not give this one."""

@@ -23,10 +23,9 @@ def upgrade() -> None:
         return
     op.create_table(
         "resume_texts",
-        sa.Column("number", sa.Integer(), primary_key=True),
+        sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("lead_id", TEXT, nullable=False, unique=True),
         sa.Column("outcome", sa.Text(), nullable=False),
-        sqlite_autoincrement=True,  # the words of a number that was given before would be found as those of the next
     )
     # Words are cut and folded before they come here, so the simplest tokenizer is right; and where in a resume a word
     # stands nobody asks.
