@@ -25,6 +25,9 @@ from shared.tickets import Ticket
 UPLOADS_AT_ONCE = 256
 """Most bodies that arrive at a time. Each holds a piece of 128 KiB and what its socket holds: some 50 MiB for all."""
 
+LOOKS_AT_ONCE = 16
+"""Most questions to a bucket, which costs a little for each, whether a blob is there: strangers can have them asked."""
+
 Result = TypeVar("Result")
 
 
@@ -42,6 +45,7 @@ class Uploads:
         self._threads = threads
         self._min_free_bytes = min_free_bytes
         self._arriving: set[str] = set()
+        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     def arriving(self) -> frozenset[str]:
         """The names of the files in `.incoming` that this process is writing to now."""
@@ -53,13 +57,12 @@ class Uploads:
         Raises `Problem` UPLOAD_CONFLICT while another request makes it one, and UNAVAILABLE when too many are sending.
         """
         received = await self._in_file(ticket)
-        if received is not None and received < ticket.size_bytes:
-            return received
-        with self._alone(ticket):
-            received = await self._in_file(ticket)
-            if received == ticket.size_bytes:
-                await self._adopt(ticket)
-            return await self._in_blob(ticket) if received is None else received
+        if received == ticket.size_bytes:
+            with self._alone(ticket):
+                received = await self._in_file(ticket)
+                if received == ticket.size_bytes:
+                    await self._adopt(ticket)
+        return await self._in_blob(ticket) if received is None else received
 
     async def append(self, ticket: Ticket, offset: int, chunks: AsyncIterator[bytes]) -> int:
         """Take in `chunks`, the bytes from `offset` on; how many have come then. If all, it is a blob by then, durably.
@@ -125,7 +128,8 @@ class Uploads:
 
     async def _in_blob(self, ticket: Ticket) -> int:
         """How many bytes are kept for good: all or none."""
-        return ticket.size_bytes if await self._adopter.has(ticket.blob_id) else 0
+        async with self._looking:
+            return ticket.size_bytes if await self._adopter.has(ticket.blob_id) else 0
 
     @contextlib.contextmanager
     def _alone(self, ticket: Ticket) -> Iterator[None]:

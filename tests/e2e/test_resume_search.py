@@ -94,6 +94,7 @@ async def test_what_cannot_be_read_is_a_lead_as_any_and_holds_up_nobody(client: 
     await until_found(client, "erlang", [after])
 
 
+@pytest.mark.long
 async def test_an_api_that_is_killed_leaves_no_reader_and_goes_on_where_it_was(house: House, client: Client):
     before = readers(house.deployment)
     assert before
@@ -106,6 +107,7 @@ async def test_an_api_that_is_killed_leaves_no_reader_and_goes_on_where_it_was(h
     assert len(await found(client, "kubernetes")) == 2
 
 
+@pytest.mark.long
 async def test_a_storage_that_dies_meanwhile_costs_no_word(house: House, client: Client):
     one = await sent(client, "storage-away", pdf_saying("Prolog"))
     house.deployment.kill("storage")
@@ -113,12 +115,14 @@ async def test_a_storage_that_dies_meanwhile_costs_no_word(house: House, client:
     await until_found(client, "prolog", [one])
 
 
+@pytest.mark.long
 async def test_no_word_of_a_resume_is_in_a_log(house: House, client: Client):
     one = await sent(client, "secret", pdf_saying("Xylophonist"))
     await until_found(client, "xylophonist", [one])
     assert "xylophonist" not in house.deployment.log_file("api").read_text().lower()
 
 
+@pytest.mark.long
 async def test_an_api_told_to_stop_ends_its_reader(house: House):
     before = readers(house.deployment)
     assert before
@@ -127,6 +131,7 @@ async def test_an_api_told_to_stop_ends_its_reader(house: House):
     await house.deployment.restart("api")
 
 
+@pytest.mark.long
 async def test_where_it_is_not_offered_the_question_is_refused_and_nothing_is_read(tmp_path: Path):
     async with embedded(tmp_path) as house, Client(house.deployment.api_url) as client:
         await client.login(ADMIN, PASSWORD)
