@@ -76,7 +76,7 @@ class Leads:
             connection.executemany(
                 f"INSERT INTO leads ({_COLUMNS}) VALUES ({marks})", map(_values, rows(already, total))
             )
-            connection.execute("ANALYZE")
+            connection.execute("ANALYZE leads")
         connection.close()
 
     async def upload(self, resume: bytes) -> str:
