@@ -12,6 +12,7 @@ import pytest_asyncio
 from tests.harness.client import Client
 from tests.harness.deployment import ADMIN, PASSWORD, Deployment
 from tests.harness.files import pdf, rtf
+from tests.harness.kept import rows
 from tests.harness.resumes import docx_saying, pdf_saying
 from tests.harness.sizes import EMBEDDED, PAST_ONE_MACHINE, House, embedded, past_one_machine
 
@@ -85,13 +86,15 @@ async def test_a_lead_is_found_by_words_of_its_resume(house: House, client: Clie
     assert reader.nice() == 19
 
 
-async def test_what_cannot_be_read_is_a_lead_as_any_and_holds_up_nobody(client: Client):
-    for number, (resume, name) in enumerate(
-        [(pdf(3000), "cv.pdf"), (pdf_saying("cut short")[:200] + b"%%EOF", "cv.pdf"), (rtf(), "cv.rtf")]
-    ):
-        await sent(client, f"unreadable{number}", resume, name)
+async def test_what_cannot_be_read_is_a_lead_as_any_and_holds_up_nobody(house: House, client: Client):
+    picture = await sent(client, "picture", pdf(3000))
+    cut = await sent(client, "cut", pdf_saying("cut short")[:200] + b"%%EOF")
+    foreign = await sent(client, "foreign", rtf(), "cv.rtf")
     after = await sent(client, "after", pdf_saying("Erlang"))
     await until_found(client, "erlang", [after])
+    outcomes = dict(rows(house.deployment.leads_db, "SELECT lead_id, outcome FROM resume_texts"))
+    assert [outcomes[one] for one in (picture, cut, foreign)] == ["empty", "unreadable", "unreadable"]
+    assert (await client.call("GET", f"/leads/{foreign}")).status == 200
 
 
 @pytest.mark.long

@@ -2,7 +2,7 @@
 
 import zlib
 
-from tests.harness.files import DOCUMENT_XML, Entry, docx_entries, zip_of
+from tests.harness.files import DOCUMENT_XML, Entry, docx_entries, pdf_of, zip_of
 
 _BODY = DOCUMENT_XML.partition(b"<w:p>")[0]
 
@@ -24,13 +24,7 @@ def pdf_saying(*pages: str) -> bytes:
             b" /Resources << /Font << /F1 3 0 R >> >> >>" % (5 + 2 * page),
             b"<< /Length %d /Filter /FlateDecode >>\nstream\n%b\nendstream" % (len(packed), packed),
         ]
-    body, offsets = b"%PDF-1.7\n", []
-    for number, content in enumerate(objects, start=1):
-        offsets.append(len(body))
-        body += b"%d 0 obj\n%b\nendobj\n" % (number, content)
-    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    end = b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(body))
-    return body + b"xref\n0 %d\n0000000000 65535 f \n%b%b" % (len(objects) + 1, table, end)
+    return pdf_of(*objects)
 
 
 def docx_saying(*paragraphs: str) -> bytes:
