@@ -265,6 +265,25 @@ async def test_half_an_upload_is_swept_once_its_ticket_has_expired(bucket: Bucke
         await asyncio.sleep(0.05)
 
 
+async def test_a_disk_for_uploads_that_is_gone_is_told_of_and_forms_need_none(bucket: Bucket, client: Client):
+    storage, away = bucket.house.deployment.url("storage"), bucket.waiting.with_name("away")
+
+    async def ready() -> tuple[int, str]:
+        await asyncio.sleep(1.1)  # what was found is said again for a second
+        async with aiohttp.ClientSession() as ops, ops.get(f"{storage}/readyz") as response:
+            return response.status, (await response.json())["checks"]["uploads"]
+
+    assert await ready() == (200, "ok")
+    bucket.waiting.rename(away)
+    try:
+        status, said = await ready()
+        assert (status, "cannot be used" in said) == (200, True)
+        assert (await client.post_lead("no-disk@bucket.example.com", pdf(3000))).status == 201
+    finally:
+        away.rename(bucket.waiting)
+    assert await ready() == (200, "ok")
+
+
 async def test_a_form_needs_none_of_that(bucket: Bucket, client: Client):
     before = set(bucket.waiting.iterdir())
     answer = await client.post_lead("form@bucket.example.com", pdf(3000))
