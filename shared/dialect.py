@@ -1,27 +1,56 @@
-"""What SQLite and PostgreSQL say differently inside of a transaction. All else SQLAlchemy says for both."""
+"""What SQLite, PostgreSQL and MySQL (or MariaDB) say differently inside of a transaction. All else SQLAlchemy says."""
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, String, Table, text
+from sqlalchemy import Column, Connection, Select, Table, Update, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-POSTGRESQL = "postgresql"
+POSTGRESQL, MYSQL = "postgresql", "mysql"
+"""MariaDB is MySQL here: nothing is said that only one of them understands."""
 
-TEXT = String().with_variant(String(collation="C"), POSTGRESQL)
-"""Text that is compared and sorted by its bytes, as SQLite does: the same order with either, and with any locale."""
+TURNS = "turns"
+TURNS_COUNT = 1024
+"""MySQL's locks of names outlive a transaction, so rows of a table of its own are locked instead, one for many names:
+who shares a row by chance waits once more than he must."""
 
-_LOCKS = text(
+_PG_LOCKS = text(
     "SELECT pg_advisory_xact_lock(lock) FROM"
     " (SELECT hashtextextended(name, 0) AS lock FROM unnest(CAST(:names AS text[])) AS name ORDER BY 1) AS sorted"
 )
+_MYSQL_LOCKS = text(
+    f"SELECT number FROM {TURNS} FORCE INDEX (PRIMARY) WHERE number IN :numbers ORDER BY number FOR UPDATE"  # noqa: S608
+).bindparams(bindparam("numbers", expanding=True))
+
+_MIGRATION_LOCK = text("SELECT GET_LOCK(CONCAT('leads migrate ', MD5(DATABASE())), 5)")
+"""Asked for again and again: no statement may take longer than it may."""
 
 
-def insert_new(session: Session, table: Table) -> Any:
-    """An INSERT into `table` that leaves out rows that some unique index already knows."""
-    return _insert_new(session.get_bind().dialect.name, table)
+def insert_new(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Insert those of `rows` that no unique index knows already, and give back the ids of these."""
+    connection = session.connection()
+    statement = _insert_new(connection.dialect.name, table)
+    if connection.dialect.name != MYSQL:
+        return set(connection.execute(statement, rows).scalars())
+    there = select(table.c.id).where(table.c.id.in_([row["id"] for row in rows]))
+    before = set(connection.execute(there).scalars())
+    connection.execute(statement, rows)
+    return set(connection.execute(there).scalars()) - before
+
+
+def update_rows(session: Session, statement: Update, key: Column[str], values: Mapping[str, Any]) -> set[str]:
+    """Update, and give back the `key` of each row that was updated."""
+    connection = session.connection()
+    if connection.dialect.name != MYSQL:
+        return set(connection.execute(_returning(statement, key), values).scalars())
+    found = set(connection.execute(_locking(statement, key), values).scalars())
+    if found:
+        connection.execute(statement, values)
+    return found
 
 
 def take_turns(session: Session, names: Sequence[str]) -> None:
@@ -32,22 +61,61 @@ def take_turns(session: Session, names: Sequence[str]) -> None:
     _lock(session.connection(), names)
 
 
-def wait_for_writers(session: Session, table: Table) -> None:
-    """Whoever has begun to write to `table` has ended when this returns: what is not there now will not appear.
+def after_writers(session: Session, table: Table, statement: Select[Any]) -> Select[Any]:
+    """`statement`, to be asked when whoever has begun to write what it looks for in `table` has ended.
 
-    To be asked first of all in a transaction, also in one that only reads. With SQLite a commit whose caller was told
-    of a failure has always ended by then.
+    What it does not find then will not appear. To be asked first of all in a transaction, also in one that only reads.
+    With SQLite a commit whose caller was told of a failure has always ended by then.
     """
     connection = session.connection()
+    if connection.dialect.name == MYSQL:
+        return statement.with_for_update(read=True)
     if connection.dialect.name == POSTGRESQL:
         connection.execute(text("SET TRANSACTION READ WRITE"))  # a lock counts as a write
         connection.execute(text(f"LOCK TABLE {table.name} IN SHARE MODE"))
+    return statement
 
 
-def begin_migration(connection: Connection) -> None:
-    """Take turns at bringing the schema up to date, for as long as that takes, and see to it that PostgreSQL has it."""
-    if connection.dialect.name != POSTGRESQL:
+@contextmanager
+def migrating(connection: Connection) -> Iterator[None]:
+    """A transaction, and the turn, to bring the schema up to date, for as long as that takes."""
+    if connection.dialect.name == MYSQL:
+        with _alone(connection), connection.begin():
+            yield
         return
+    with connection.begin():
+        if connection.dialect.name == POSTGRESQL:
+            _begin_in_postgresql(connection)
+        yield
+
+
+def commits_each_step(connection: Connection) -> bool:
+    """Whether each change of a table is committed by itself: a migration that is cut is found half done."""
+    return connection.dialect.name == MYSQL
+
+
+def own_database(connection: Connection) -> str:
+    """What else may be the matter with a schema of another version: PostgreSQL's rooms have schemas of their own."""
+    return " With MySQL each service needs a database of its own." if connection.dialect.name == MYSQL else ""
+
+
+def unfit(connection: Connection) -> str | None:
+    """Why what that server commits would not be safe; None where it is, or is our own affair.
+
+    https://dev.mysql.com/doc/refman/8.4/en/innodb-parameters.html#sysvar_innodb_flush_log_at_trx_commit
+    """
+    if connection.dialect.name != MYSQL:
+        return None
+    flush = connection.execute(text("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit")).scalar_one()
+    if int(flush) == 1:
+        return None
+    return (
+        f"forgets what it committed when its machine stops (innodb_flush_log_at_trx_commit is {flush}): SET GLOBAL "
+        "innodb_flush_log_at_trx_commit = 1, also in its my.cnf"
+    )
+
+
+def _begin_in_postgresql(connection: Connection) -> None:
     schema = connection.execute(text("SHOW search_path")).scalar_one()
     connection.execute(text("SET LOCAL lock_timeout = 0"))
     connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -56,12 +124,46 @@ def begin_migration(connection: Connection) -> None:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
 
 
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """MySQL commits at each change of a table, so the turn is the session's, and ends with it: it is not used again."""
+    with connection.begin():
+        if connection.dialect.is_mariadb:  # type: ignore[attr-defined]
+            connection.execute(text("SET SESSION max_statement_time = 0"))
+        while connection.execute(_MIGRATION_LOCK).scalar() != 1:
+            pass
+    try:
+        yield
+    finally:
+        connection.invalidate()
+
+
 def _lock(connection: Connection, names: Sequence[str]) -> None:
-    if names and connection.dialect.name == POSTGRESQL:
-        connection.execute(_LOCKS, {"names": list(names)})
+    if not names:
+        return
+    if connection.dialect.name == POSTGRESQL:
+        connection.execute(_PG_LOCKS, {"names": list(names)})
+    elif connection.dialect.name == MYSQL:
+        numbers = {zlib.crc32(name.encode()) % TURNS_COUNT for name in names}
+        connection.execute(_MYSQL_LOCKS, {"numbers": sorted(numbers)})
 
 
 @cache
 def _insert_new(dialect: str, table: Table) -> Any:
+    if dialect == MYSQL:
+        from sqlalchemy.dialects import mysql  # megabytes that no other engine has a use for
+
+        return mysql.insert(table).on_duplicate_key_update(id=table.c.id)  # IGNORE would leave out what is wrong, too
     insert = postgresql.insert if dialect == POSTGRESQL else sqlite.insert
-    return insert(table).on_conflict_do_nothing()
+    return insert(table).on_conflict_do_nothing().returning(table.c.id)
+
+
+@cache
+def _returning(statement: Update, key: Column[str]) -> Any:
+    return statement.returning(key)
+
+
+@cache
+def _locking(statement: Update, key: Column[str]) -> Any:
+    assert statement.whereclause is not None
+    return select(key).where(statement.whereclause).with_for_update()

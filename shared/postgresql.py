@@ -30,8 +30,6 @@ TELLING = {
 }
 """By SQLSTATE, or by what it begins with."""
 
-AWAY = "does not answer: check that PostgreSQL runs there and can be reached; work then goes on by itself"
-
 LASTING = frozenset({"25006", "28", "3D000", "42501", "XX001", "XX002"})
 """Errors that stay until somebody acts: to try again by itself does not help."""
 

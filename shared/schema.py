@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
-from shared.dialect import begin_migration
+from shared.dialect import MYSQL, commits_each_step, migrating, own_database, unfit
 from shared.settings import EX_TEMPFAIL, CannotStart
 from shared.troubles import trouble_of
 
@@ -87,18 +87,22 @@ def why_no_version(tables: Collection[str]) -> tuple[str, str]:
 
 
 def bring_up_to_date(versions: Path, connection: Connection, where: str) -> None:
-    """Bring the schema to the newest version, in one transaction. `where` names the database's setting and itself.
+    """Bring the schema to the newest version. `where` names the database's setting and itself.
 
-    Several that start at once take turns. Raises `SchemaTooNew` and `DatabaseUnfit`, each one line for whoever can
-    act, and SQLAlchemy's errors.
+    It is one transaction, or where the engine commits each step one that goes on where it was cut. Several that start
+    at once take turns. Raises `SchemaTooNew` and `DatabaseUnfit`, each one line for whoever can act, and SQLAlchemy's
+    errors.
     """
-    with connection.begin():
-        begin_migration(connection)
+    with migrating(connection):
+        if why_unfit := unfit(connection):
+            raise DatabaseUnfit(f"{where} {why_unfit}.")
         version = _current_version(connection)
         state = compare(version, versions)
         if state is SchemaState.UNKNOWN:
-            raise SchemaTooNew(f"{where} {too_new(version, versions)}.")
-        if state is SchemaState.EMPTY and (tables := inspect(connection).get_table_names()):
+            raise SchemaTooNew(f"{where} {too_new(version, versions)}.{own_database(connection)}")
+        tables = inspect(connection).get_table_names() if state is SchemaState.EMPTY else []
+        was_cut = VERSION_TABLE in tables and commits_each_step(connection)
+        if tables and not was_cut:
             raise DatabaseUnfit(f"{where} {'. '.join(why_no_version(tables))}")
         if state is not SchemaState.NEWEST:
             _upgrade(connection, versions)
@@ -137,6 +141,9 @@ def _upgrade(connection: Connection, versions: Path) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
+
+    if connection.dialect.name == MYSQL:
+        import shared.mysql_migrations  # noqa: F401 - Alembic finds it by its being there
 
     script = ScriptDirectory(str(versions.parent), version_locations=[str(versions)])
 

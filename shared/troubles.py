@@ -2,9 +2,14 @@
 
 import socket
 import sqlite3
+import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared import postgresql, sqlite
+from shared import mysql, postgresql, sqlite
+
+AWAY = "does not answer: check that its server runs there and can be reached; work then goes on by itself"
+NO_TLS = "does not speak TLS as the URL asks for it: see what `ssl` says there, and whose certificate that server has"
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,17 @@ def trouble_of(error: BaseException) -> Trouble | None:
     key = postgresql.known_as(postgresql.sqlstate(error))
     if key is not None:
         return Trouble(postgresql.TELLING[key], key in postgresql.LASTING)
-    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
-        return Trouble(postgresql.AWAY, is_lasting=False)
+    if any(isinstance(one, ssl.SSLError) for one in _causes(error)):
+        return Trouble(NO_TLS, is_lasting=True)
+    number = mysql.number_of(error)
+    if number in mysql.TELLING:
+        return Trouble(mysql.TELLING[number], number in mysql.LASTING)
+    if number in mysql.ABSENCES or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+        return Trouble(AWAY, is_lasting=False)
     return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = getattr(error, "orig", None) or error.__cause__ or error.__context__

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from shared.ids import new_id
-from tests.harness import postgresql, s3
+from tests.harness import mariadb, postgresql, s3
+from tests.harness.mariadb import MariaServer, find_mariadb
 from tests.harness.missing import cannot_run
 from tests.harness.postgresql import PostgresServer, find_postgresql
 from tests.harness.rabbitmq import MISSING, RabbitNode, find_rabbitmq
@@ -53,12 +54,40 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
         postgres.drop_database(database)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgresql, pytest.mark.long])])
+@pytest.fixture(scope="session")
+def maria() -> Iterator[MariaServer]:
+    """A private MariaDB server for the whole run. Without the package: a failure in CI, a skip elsewhere."""
+    if not find_mariadb():
+        cannot_run(mariadb.MISSING)
+    server = MariaServer()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def maria_url(maria: MariaServer) -> Iterator[str]:
+    """The URL of a database of the test's own. A server that an earlier test left dead is started again."""
+    maria.start()
+    database = maria.add_database()
+    yield maria.url(database)
+    if maria.running:
+        maria.drop_database(database)
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=[pytest.mark.postgresql, pytest.mark.long]),
+        pytest.param("mariadb", marks=[pytest.mark.mariadb, pytest.mark.long]),
+    ]
+)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A new database of each kind: what a room keeps in it is to be the same."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'a.db'}"
-    return str(request.getfixturevalue("postgres_url"))
+    return str(request.getfixturevalue({"postgresql": "postgres_url", "mariadb": "maria_url"}[request.param]))
 
 
 @pytest.fixture(scope="session")

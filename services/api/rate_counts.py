@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from services.api.tables import RateCount
 from shared.database import Database, GroupCommit
+from shared.dialect import MYSQL
 
 JUMP_SECONDS = 5.0
 """A clock that is put right by less, or little by little, costs a caller no more than that."""
@@ -117,35 +118,45 @@ def count(session: Session, uses: Sequence[Use]) -> list[int]:
     Rows are taken in the order of their keys: two groups that want the same ones must not wait for each other.
     """
     sums = [0] * len(uses)
+    in_mysql = session.get_bind().dialect.name == MYSQL
     for index, use in sorted(enumerate(uses), key=lambda one: one[1].key):
         ends_at = use.at + use.window_seconds
-        row = session.execute(
-            _COUNT,
-            {
-                "key": use.key,
-                "amount": use.amount,
-                "now": use.at,
-                "ends_at": ends_at,
-                "latest_end": ends_at + JUMP_SECONDS,
-            },
-        )
-        sums[index] = row.scalar_one()
+        values = {
+            "key": use.key,
+            "amount": use.amount,
+            "now": use.at,
+            "ends_at": ends_at,
+            "latest_end": ends_at + JUMP_SECONDS,
+        }
+        if in_mysql:
+            session.execute(_COUNT_IN_MYSQL, values)
+            sums[index] = session.execute(select(col(RateCount.uses)).where(col(RateCount.key) == use.key)).scalar_one()
+        else:
+            sums[index] = session.execute(_COUNT, values).scalar_one()
     return sums
 
 
+_IS_OPEN = "rate_counts.ends_at > :now AND rate_counts.ends_at <= :latest_end"
 _COUNT = text(
-    """
+    f"""
     INSERT INTO rate_counts (key, uses, ends_at) VALUES (:key, :amount, :ends_at)
     ON CONFLICT (key) DO UPDATE SET
-        uses = excluded.uses
-            + CASE WHEN rate_counts.ends_at > :now AND rate_counts.ends_at <= :latest_end
-              THEN rate_counts.uses ELSE 0 END,
-        ends_at = CASE WHEN rate_counts.ends_at > :now AND rate_counts.ends_at <= :latest_end
-              THEN rate_counts.ends_at ELSE excluded.ends_at END
+        uses = excluded.uses + CASE WHEN {_IS_OPEN} THEN rate_counts.uses ELSE 0 END,
+        ends_at = CASE WHEN {_IS_OPEN} THEN rate_counts.ends_at ELSE excluded.ends_at END
     RETURNING uses
-    """
+    """  # noqa: S608 - constants
 )
 """As text, because SQLite and PostgreSQL read it alike, and SQLAlchemy has an upsert for each."""
+
+_COUNT_IN_MYSQL = text(
+    f"""
+    INSERT INTO rate_counts (`key`, uses, ends_at) VALUES (:key, :amount, :ends_at)
+    ON DUPLICATE KEY UPDATE
+        uses = :amount + CASE WHEN {_IS_OPEN} THEN uses ELSE 0 END,
+        ends_at = CASE WHEN {_IS_OPEN} THEN ends_at ELSE :ends_at END
+    """  # noqa: S608
+)
+"""What is set is set from left to right: `uses` sees the old `ends_at`."""
 
 
 def _find(session: Session, key: str) -> RateCount | None:

@@ -18,7 +18,7 @@ from services.api.resume_search.words import words_of
 from services.api.states import LeadState
 from services.api.tables import Lead
 from shared.database import as_utc, table_of
-from shared.dialect import POSTGRESQL
+from shared.dialect import MYSQL, POSTGRESQL
 from shared.problems import FieldError, Problem, invalid_fields
 
 PAGE_MAX = 200
@@ -79,8 +79,11 @@ def find_page(session: Session, query: LeadQuery) -> Page:
     place = tuple_(column, col(Lead.id))
     statement = _filtered(session, select(*table_of(Lead).columns), query)
     if query.cursor:
-        last = tuple_(*_decode(query.cursor, query.sort))
+        value, lead_id = _decode(query.cursor, query.sort)
+        last = tuple_(value, lead_id)
         statement = statement.where(place < last if descending else place > last)
+        if session.get_bind().dialect.name == MYSQL:  # it finds no place in an index by two columns at once
+            statement = statement.where(column <= value if descending else column >= value)
     order = [column.desc(), col(Lead.id).desc()] if descending else [column, col(Lead.id)]
     found = session.execute(statement.order_by(*order).limit(query.limit + 1)).all()
     leads = found[: query.limit]

@@ -2,13 +2,14 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from limits import RateLimitItem, parse
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from services.api.resumes import ResumeKind
+from shared.mysql import SCHEMES as MYSQL_SCHEMES
 from shared.settings import PublicSettings, authority, split_list
 from shared.tickets import UNCLAIMED_SECONDS
 
@@ -53,6 +54,12 @@ class ApiSettings(PublicSettings):
         for network in value:
             ip_network(network, strict=False)
         return value
+
+    @model_validator(mode="after")
+    def _search_where_it_is_offered(self) -> Self:
+        if self.resume_search and self.database_url.startswith(MYSQL_SCHEMES):
+            raise ValueError("LEADS_RESUME_SEARCH is not offered with MySQL: leave it out, or use PostgreSQL or SQLite")
+        return self
 
     @property
     def resolved_database_url(self) -> str:

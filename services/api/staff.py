@@ -179,7 +179,7 @@ def _insert_first(session: Session, user: User) -> bool:
 
 def _change(session: Session, email: str, change: dict[str, object]) -> None:
     statement = update(User).where(col(User.email) == email.strip().casefold()).values(**change)
-    if session.execute(statement.returning(col(User.email))).first() is None:
+    if not session.connection().execute(statement).rowcount:
         raise UserError(f"There is no user {email.strip().casefold()}.")
 
 

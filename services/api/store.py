@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -13,7 +13,7 @@ from services.api.states import LeadState, origins
 from services.api.tables import AuditRun, IdempotencyKey, Lead
 from shared import outbox
 from shared.database import as_utc, table_of
-from shared.dialect import insert_new, take_turns, wait_for_writers
+from shared.dialect import after_writers, insert_new, take_turns
 from shared.events import Event
 
 _LEADS = table_of(Lead)
@@ -149,11 +149,11 @@ def move_lead(session: Session, lead_id: str, wanted: LeadState, version: int | 
         update(Lead)
         .where(col(Lead.id) == lead_id, col(Lead.state).in_(origins(wanted)))
         .values(state=wanted, version=Lead.version + 1)
-        .returning(Lead)
     )
     if version is not None:
         change = change.where(col(Lead.version) == version)
-    return (session.execute(change)).scalar_one_or_none()
+    moved = session.connection().execute(change).rowcount
+    return session.get(Lead, lead_id) if moved else None
 
 
 def resume_of(session: Session, blob_id: str) -> Resume | None:
@@ -166,14 +166,12 @@ def resume_of(session: Session, blob_id: str) -> Resume | None:
 
 def known_paths(session: Session, paths: Sequence[str]) -> set[str]:
     """Those of `paths` that a lead refers to."""
-    found = session.execute(select(col(Lead.resume_path)).where(col(Lead.resume_path).in_(paths)))
-    return set(found.scalars())
+    return set(session.execute(_with_paths(paths)).scalars())
 
 
 def known_paths_for_good(session: Session, paths: Sequence[str]) -> set[str]:
     """The same, for who removes the others: whoever is just committing a lead is waited for."""
-    wait_for_writers(session, _LEADS)
-    return known_paths(session, paths)
+    return set(session.execute(after_writers(session, _LEADS, _with_paths(paths))).scalars())
 
 
 def count_leads(session: Session) -> int:
@@ -212,6 +210,10 @@ def forget_answers(session: Session, before: datetime) -> None:
     session.execute(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < before))
 
 
+def _with_paths(paths: Sequence[str]) -> Select[str]:
+    return select(_LEADS.c.resume_path).where(_LEADS.c.resume_path.in_(paths))
+
+
 def _facts(row: Row[str, str, int, str, datetime]) -> LeadFacts:
     lead_id, resume_path, size_bytes, sha256, created_at = row
     return LeadFacts(lead_id, resume_path, size_bytes, sha256, as_utc(created_at))
@@ -244,13 +246,9 @@ def _insert_new(session: Session, leads: Sequence[NewLead]) -> set[str]:
     """Insert the leads whose address and resume are new; gives back their ids. The unique indexes judge: no race.
 
     They are sorted, so that two transactions with the same addresses never wait for each other. Two with the same
-    tickets may, which only misuse brings about: PostgreSQL ends one of them, and it begins anew.
+    tickets may, which only misuse brings about: the server ends one of them, and it begins anew.
     """
-    if not leads:
-        return set()
-    insert = insert_new(session, _LEADS).returning(_LEADS.c.id)
-    inserted = session.connection().execute(insert, [vars(lead) for lead in sorted(leads, key=_address)])
-    return set(inserted.scalars())
+    return insert_new(session, _LEADS, [vars(lead) for lead in sorted(leads, key=_address)]) if leads else set()
 
 
 def _address(lead: NewLead) -> str:

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from services.notifier.tables import SETTLED, Email, EmailKind, EmailState
 from shared.database import as_utc, table_of
-from shared.dialect import take_turns
+from shared.dialect import take_turns, update_rows
 
 CAP_WINDOW = timedelta(days=1)
 
@@ -29,7 +29,6 @@ _STEP = (
     .values(
         {name: bindparam(name) for name in ("state", "attempts", "cuts", "reason", "provider_message_id", "updated_at")}
     )
-    .returning(_EMAILS.c.id)
 )
 
 
@@ -86,11 +85,10 @@ def move(session: Session, moves: Sequence[Move]) -> list[bool]:
     alike: dict[Move, list[str]] = {}
     for one in moves:
         alike.setdefault(replace(one, email_id=""), []).append(one.email_id)
-    connection = session.connection()
     taken = {
         (step, email_id)
         for step, email_ids in alike.items()
-        for email_id in connection.execute(_STEP, _values(step, sorted(email_ids))).scalars()
+        for email_id in update_rows(session, _STEP, _EMAILS.c.id, _values(step, sorted(email_ids)))
     }
     return [_take(taken, (replace(one, email_id=""), one.email_id)) for one in moves]
 

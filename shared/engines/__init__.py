@@ -1,4 +1,4 @@
-"""The engines that can keep a room's database, chosen by URL: SQLite's files, and PostgreSQL.
+"""The engines that can keep a room's database, chosen by URL: SQLite's files, PostgreSQL, MySQL and MariaDB.
 
 What they say differently inside of a transaction is in `shared/dialect.py`, what their errors ask of people in
 `shared/troubles.py`. Nothing else knows which one it is.
@@ -14,7 +14,7 @@ from shared.postgresql import SCHEMAS
 
 
 def open_engines(url: str, setting: str, schema: str = "") -> Engines:
-    """The database that `setting` names: `sqlite:///path` or `postgresql+asyncpg://…`, whichever driver is named.
+    """The database that `setting` names, whichever driver its URL does: `not_offered` lists them.
 
     `schema` says whose tables are meant where the setting does not. Raises `SettingsError` for another.
     """
@@ -30,4 +30,8 @@ def open_engines(url: str, setting: str, schema: str = "") -> Engines:
             from shared.engines.postgresql import open_postgresql
 
             return open_postgresql(parsed, setting, schema or SCHEMAS[setting])
+        case "mysql" | "mariadb":
+            from shared.engines.mysql import open_mysql
+
+            return open_mysql(parsed, setting)
     raise not_offered(setting)

@@ -17,12 +17,12 @@ together less than a caller of the intake is kept waiting (5 s)."""
 Result = TypeVar("Result")
 
 
+OFFERED = "sqlite:////path/to/file, postgresql+asyncpg://user@host/database or mysql+asyncmy://user@host/database"
+
+
 def not_offered(setting: str) -> SettingsError:
     """What is said of a URL that names no database of ours."""
-    return SettingsError(
-        f"{setting} must be sqlite:////path/to/file or postgresql+asyncpg://user@host/database: no other database is "
-        "offered."
-    )
+    return SettingsError(f"{setting} must be {OFFERED}: no other database is offered.")
 
 
 class Turns(ABC):

@@ -52,7 +52,7 @@ def _moving(deployment: Deployment, stats: QueueStats) -> bool:
     api, notifier = deployment.leads_db, deployment.notifier_db
     events, published = rows(api, "SELECT count(*), count(published_at) FROM outbox")[0]
     is_settled = "lower(state) IN ('sent', 'failed')"
-    emails, settled = rows(notifier, f"SELECT count(*), count(*) FILTER (WHERE {is_settled}) FROM emails")[0]
+    emails, settled = rows(notifier, f"SELECT count(*), count(CASE WHEN {is_settled} THEN 1 END) FROM emails")[0]
     referred_to = {path for (path,) in rows(api, "SELECT resume_path FROM leads")}
     done = published == events and settled == emails == 2 * events and blobs(deployment) <= referred_to
     return not done or _waiting(stats) > 0

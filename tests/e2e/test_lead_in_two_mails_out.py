@@ -15,7 +15,18 @@ from tests.harness.deployment import ADMIN, PASSWORD, ROOMS
 from tests.harness.files import docx, pdf
 from tests.harness.inbox import wait_for
 from tests.harness.kept import rows
-from tests.harness.sizes import AT_SCALE, EMBEDDED, PAST_ONE_MACHINE, STAFF, House, at_scale, embedded, past_one_machine
+from tests.harness.sizes import (
+    AT_SCALE,
+    EMBEDDED,
+    ON_MARIADB,
+    PAST_ONE_MACHINE,
+    STAFF,
+    House,
+    at_scale,
+    embedded,
+    on_mariadb,
+    past_one_machine,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,6 +42,7 @@ PROBLEM = "application/problem+json"
         EMBEDDED,
         pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq),
         pytest.param(PAST_ONE_MACHINE, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql]),
+        pytest.param(ON_MARIADB, marks=[pytest.mark.rabbitmq, pytest.mark.mariadb, pytest.mark.long]),
     ],
 )
 async def house(request, tmp_path_factory):
@@ -42,6 +54,9 @@ async def house(request, tmp_path_factory):
     node = request.getfixturevalue("rabbit_node")
     if request.param == AT_SCALE:
         async with at_scale(folder, node) as house:
+            yield house
+    elif request.param == ON_MARIADB:
+        async with on_mariadb(folder, request.getfixturevalue("maria"), node) as house:
             yield house
     else:
         postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3_server")

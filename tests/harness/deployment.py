@@ -78,7 +78,7 @@ class Deployment:
 
     @property
     def leads_db(self) -> Path | str:
-        """The api's database: a file, or the URL of PostgreSQL."""
+        """The api's database: a file, or the URL of a server."""
         return self._database("LEADS_DATABASE_URL", "leads.db")
 
     @property
@@ -177,7 +177,7 @@ class Deployment:
 
     def _database(self, setting: str, name: str) -> Path | str:
         url = self.environment.get(setting, "")
-        return url if url.startswith("postgresql") else self.data / name
+        return url if url and not url.startswith("sqlite") else self.data / name
 
 
 @asynccontextmanager

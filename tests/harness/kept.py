@@ -6,16 +6,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.harness import postgresql
+from tests.harness import mariadb, postgresql
 from tests.harness.deployment import Deployment
 from tests.harness.inbox import Inbox
 from tests.harness.stored import stored
 
 
 def rows(database: Path | str, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a query, as another process sees them. Its values stand for `?`, with PostgreSQL too."""
+    """The rows of a query, as another process sees them. Its values stand for `?`, with a server too."""
     if isinstance(database, str):
-        return postgresql.query(database, query, *values)
+        return _query(database)(database, query, *values)
     connection = sqlite3.connect(database, timeout=10)
     try:
         return connection.execute(query, values).fetchall()
@@ -26,10 +26,14 @@ def rows(database: Path | str, query: str, *values: Any) -> list[tuple[Any, ...]
 def change(database: Path | str, statement: str, *values: Any) -> None:
     """Carry out a statement, as somebody with a shell might. Its values stand for `?`."""
     if isinstance(database, str):
-        postgresql.query(database, statement, *values)
+        _query(database)(database, statement, *values)
         return
     with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
         connection.execute(statement, values)
+
+
+def _query(url: str) -> Callable[..., list[tuple[Any, ...]]]:
+    return mariadb.query if url.startswith("mysql") else postgresql.query
 
 
 def lead_rows(deployment: Deployment, email: str) -> int:

@@ -9,6 +9,7 @@ from shared.ids import new_id
 from shared.postgresql import SCHEMAS
 from tests.harness.deployment import Deployment, deployed
 from tests.harness.inbox import Inbox, mailbox_inbox, sendgrid_inbox
+from tests.harness.mariadb import MariaServer
 from tests.harness.postgresql import PostgresServer
 from tests.harness.rabbitmq import RabbitNode
 from tests.harness.rabbitmq_cluster import RabbitCluster
@@ -16,7 +17,8 @@ from tests.harness.s3 import S3Server
 from tests.harness.sendgrid import SendGridStandIn
 
 EMBEDDED, EMBEDDED_SENDGRID, AT_SCALE, S3 = "embedded", "embedded-sendgrid", "rabbitmq-sendgrid", "s3"
-ON_POSTGRESQL, CLUSTERED = "postgresql-rabbitmq-sendgrid", "rabbitmq-cluster-sendgrid"
+ON_POSTGRESQL, ON_MARIADB = "postgresql-rabbitmq-sendgrid", "mariadb-rabbitmq-sendgrid"
+CLUSTERED = "rabbitmq-cluster-sendgrid"
 PAST_ONE_MACHINE = "postgresql-rabbitmq-s3-sendgrid"
 STAFF = "staff@leads.example"
 
@@ -108,6 +110,23 @@ async def on_postgresql(
     finally:
         if server.running:
             server.drop_database(database)
+
+
+@asynccontextmanager
+async def on_mariadb(
+    folder: Path, server: MariaServer, node: RabbitNode, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[House]:
+    """As `at_scale`, with the rows of api and notifier in a database each in `server`."""
+    server.start()
+    databases = {setting: server.add_database() for setting in SCHEMAS}
+    urls = {setting: server.url(database) for setting, database in databases.items()}
+    try:
+        async with at_scale(folder, node, {**urls, **(settings or {})}) as house:
+            yield house
+    finally:
+        if server.running:
+            for database in databases.values():
+                server.drop_database(database)
 
 
 @asynccontextmanager

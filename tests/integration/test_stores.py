@@ -42,14 +42,14 @@ async def pair(url: str, migrations, setting: str = "LEADS_DATABASE_URL"):
 
 
 @pytest.fixture
-async def api(either_url):
-    async with pair(either_url, API_MIGRATIONS) as databases:
+async def api(each_url):
+    async with pair(each_url, API_MIGRATIONS) as databases:
         yield databases
 
 
 @pytest.fixture
-async def notifier(either_url):
-    async with pair(either_url, NOTIFIER_MIGRATIONS, NOTIFIER) as databases:
+async def notifier(each_url):
+    async with pair(each_url, NOTIFIER_MIGRATIONS, NOTIFIER) as databases:
         yield databases
 
 

@@ -57,7 +57,7 @@ def _database(setting: str, url: str) -> Path:
     path = file_of(url)
     if path is None:
         raise SettingsError(
-            f"{setting} names no SQLite file: back up that database with its own tools (pg_dump), and the resumes "
-            "after it; docs/backup.md says how."
+            f"{setting} names no SQLite file: back up that database with its own tools (pg_dump, mariadb-dump), and "
+            "the resumes after it; docs/backup.md says how."
         )
     return path

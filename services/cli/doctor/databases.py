@@ -1,20 +1,22 @@
 """The databases: sound, of a version that this Leads knows, and with somebody who may sign in.
 
-A file is opened for reading and by itself: `shared.database` would make what is missing. PostgreSQL: `postgresql.py`.
+A file is opened for reading and by itself: `shared.database` would make what is missing. Those in servers: `server.py`.
 """
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
-from services.cli.doctor import postgresql
+from services.cli.doctor import server
 from services.cli.doctor.kept import CannotAsk, Kept, schema_faults
 from services.cli.doctor.patient import Patient
 from services.cli.doctor.report import Finding, failed, ok, skipped, warning
 from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
+from shared.engines.turns import OFFERED
+from shared.postgresql import SCHEMES as POSTGRESQL_SCHEMES
 from shared.schema import VERSION_TABLE, newest_version
 from shared.sqlite import file_of, open_for_reading, telling
 
@@ -39,8 +41,17 @@ async def check_databases(patient: Patient) -> list[Finding]:
     """One line for each that is well, else one for each fault."""
     if not patient.loaded:
         return [skipped("database", "the settings come first")]
-    examined = await asyncio.gather(*(_examine(one) for one in kept(patient)))
-    return [finding for findings in examined for finding in findings]
+    databases = list(kept(patient))
+    examined = await asyncio.gather(*(_examine(one) for one in databases))
+    return [*_shared(databases), *(finding for findings in examined for finding in findings)]
+
+
+def _shared(databases: Sequence[Kept]) -> Iterator[Finding]:
+    """PostgreSQL gives each room a schema of its own; elsewhere one would find the other's tables."""
+    urls = [one.url for one in databases if not one.url.startswith(POSTGRESQL_SCHEMES)]
+    if len(set(urls)) < len(urls):
+        settings = " and ".join(one.setting for one in databases)
+        yield failed("database", f"{settings} name one database: each needs its own.", "Name another for one of them.")
 
 
 async def check_staff(patient: Patient) -> list[Finding]:
@@ -61,8 +72,8 @@ async def check_staff(patient: Patient) -> list[Finding]:
 
 async def ask(one: Kept, query: str) -> object | None:
     """The first value that `query` finds; None where there is no such database yet, or no row. Raises `CannotAsk`."""
-    if one.is_postgresql:
-        return await postgresql.ask(one, query)
+    if one.is_server:
+        return await server.ask(one, query)
     return await asyncio.to_thread(_ask_file, one.url, query)
 
 
@@ -79,17 +90,16 @@ def _ask_file(url: str, query: str) -> object | None:
 
 
 async def _examine(one: Kept) -> list[Finding]:
-    if one.is_postgresql:
-        return await postgresql.examine(one)
+    if one.is_server:
+        return await server.examine(one)
     return await asyncio.to_thread(lambda: list(_examine_file(one)))
 
 
 def _examine_file(one: Kept) -> Iterator[Finding]:
     path = file_of(one.url)
     if path is None:
-        offered = "sqlite:////path/to/file or postgresql+asyncpg://user@host/database"
         mend = f"Set {one.setting} to one of these, or leave it out."
-        yield failed("database", f"{one.setting} must be {offered}: no other is offered.", mend)
+        yield failed("database", f"{one.setting} must be {OFFERED}: no other is offered.", mend)
         return
     if not path.exists():
         yield skipped("database", f"{path} is not there yet: the first start makes it")

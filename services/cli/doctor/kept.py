@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.cli.doctor.report import Finding, failed, warning
-from shared.postgresql import SCHEMES
+from shared import mysql, postgresql
 from shared.schema import SchemaState, compare, newest_version, too_new, why_no_version
+
+CONNECTIONS_OF_A_ROOM = 8
+ROOMS_EXPECTED = 3
+"""api, notifier, and a command such as `leads audit`."""
 
 
 class CannotAsk(Exception):  # noqa: N818
@@ -23,9 +27,14 @@ class Kept:
     newest: str
 
     @property
-    def is_postgresql(self) -> bool:
+    def is_mysql(self) -> bool:
+        """Whether the URL names a MySQL or MariaDB."""
+        return self.url.startswith(mysql.SCHEMES)
+
+    @property
+    def is_server(self) -> bool:
         """Whether the URL names a server, and no file."""
-        return self.url.startswith(SCHEMES)
+        return self.is_mysql or self.url.startswith(postgresql.SCHEMES)
 
 
 def schema_faults(one: Kept, where: str, tables: Collection[str], version: str | None) -> Iterator[Finding]:
@@ -48,4 +57,16 @@ def schema_faults(one: Kept, where: str, tables: Collection[str], version: str |
             "database",
             f"{where} is of the older schema {version}; this Leads has {newest}.",
             "Make a backup; the next start brings it up to date.",
+        )
+
+
+def too_few_connections(one: Kept, connections: int) -> Iterator[Finding]:
+    """What is wrong with a server that takes so many."""
+    needed = ROOMS_EXPECTED * CONNECTIONS_OF_A_ROOM
+    if connections < needed:
+        yield warning(
+            "database",
+            f"{one.setting}: that server takes {connections} connections; each room opens up to "
+            f"{CONNECTIONS_OF_A_ROOM}.",
+            f"Raise max_connections to {needed} or more.",
         )

@@ -1,6 +1,5 @@
-"""A migrated database of the api, a data folder on SQLite that is to move, and a server for tests that do it harm."""
+"""A migrated database of the api, a data folder on SQLite that is to move."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,8 @@ from bench.audit import make
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from services.cli.migrate import command
 from shared.engines import turns
-from tests.harness.missing import cannot_run
 from tests.harness.moves import LEADS, Site, enrich
-from tests.harness.postgresql import MISSING, PostgresServer, find_postgresql
-from tests.harness.room_on_postgresql import BUSY_SECONDS, opened
+from tests.harness.room_on_server import BUSY_SECONDS, opened
 
 
 @pytest.fixture
@@ -21,16 +18,6 @@ async def database(postgres_url, monkeypatch):
     async with opened(postgres_url) as database:
         await database.migrate(API_MIGRATIONS)
         yield database
-
-
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """For tests that do it harm."""
-    if find_postgresql() is None:
-        cannot_run(MISSING)
-    server = PostgresServer()
-    yield server
-    server.remove()
 
 
 @pytest.fixture

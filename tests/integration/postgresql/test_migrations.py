@@ -16,7 +16,7 @@ from shared.outbox import OutboxEvent
 from shared.problems import Problem
 from shared.schema import DatabaseUnfit, SchemaTooNew
 from tests.harness.postgresql import query
-from tests.harness.room_on_postgresql import API, COUNT, NOTIFIER, ask, opened
+from tests.harness.room_on_server import API, COUNT, NOTIFIER, ask, opened
 from tests.harness.schemas import COMPARED
 
 pytestmark = pytest.mark.postgresql

@@ -5,7 +5,8 @@ import pytest
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from shared.engines import turns
 from shared.schema import DatabaseBroken, DatabaseUnfit
-from tests.harness.room_on_postgresql import BUSY_SECONDS, opened, raw
+from tests.harness.postgresql import connected
+from tests.harness.room_on_server import BUSY_SECONDS, opened
 
 pytestmark = pytest.mark.postgresql
 
@@ -45,7 +46,7 @@ async def test_a_database_that_may_only_be_read_is_told_so(postgres, postgres_ur
 async def test_a_server_that_is_away_or_full_of_connections_may_be_there_later(postgres, postgres_url, monkeypatch):
     monkeypatch.setattr(turns, "BUSY_TIMEOUT_SECONDS", BUSY_SECONDS)
     name = postgres_url.rpartition("/")[2]
-    await refused(postgres.url(name, port=1), DatabaseBroken, "does not answer: check that PostgreSQL runs there")
+    await refused(postgres.url(name, port=1), DatabaseBroken, "does not answer: check that its server runs there")
     postgres.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 1")
-    async with raw(postgres_url):
+    async with connected(postgres_url):
         await refused(postgres_url, DatabaseBroken, "has no connection left: raise max_connections")

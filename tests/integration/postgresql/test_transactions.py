@@ -10,8 +10,8 @@ from sqlalchemy import text
 from services.api import leads, store
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from shared.problems import Problem, ProblemType
-from tests.harness.postgresql import query
-from tests.harness.room_on_postgresql import ADD, BUSY_SECONDS, COUNT, add, ask, opened, raw
+from tests.harness.postgresql import connected, query
+from tests.harness.room_on_server import ADD, BUSY_SECONDS, COUNT, add, ask, opened
 from tests.harness.submissions import submission
 
 pytestmark = pytest.mark.postgresql
@@ -51,7 +51,7 @@ async def test_readers_see_one_snapshot_and_can_write_nothing(database, postgres
 
 
 async def test_a_locked_table_is_unavailable_in_time_and_for_a_while(database, postgres_url):
-    async with raw(postgres_url) as other, other.transaction():
+    async with connected(postgres_url) as other, other.transaction():
         await other.execute("LOCK TABLE api.users")
         began_at = time.monotonic()
         with pytest.raises(Problem) as caught:
@@ -91,7 +91,7 @@ async def test_what_is_being_committed_is_waited_for_before_a_resume_is_thrown_a
     await database.write(partial(store.insert_leads, submissions=[submission("a@x.com", blob="kept")]))
     assert await leads.is_kept(database, "kept")
     assert not await leads.is_kept(database, "unknown")
-    async with raw(postgres_url) as other:
+    async with connected(postgres_url) as other:
         transaction = other.transaction()
         await transaction.start()
         await other.execute("UPDATE api.leads SET resume_path = 'under way'")

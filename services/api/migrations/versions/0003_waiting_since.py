@@ -7,6 +7,8 @@ before may add to them while it is being replaced.
 import sqlalchemy as sa
 from alembic import op
 
+from shared.columns import MOMENT
+
 revision = "0003_waiting_since"
 down_revision = "0002_audit_runs"
 branch_labels = None
@@ -14,4 +16,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("outbox", sa.Column("waiting_since", sa.DateTime(timezone=True)))
+    op.add_column("outbox", sa.Column("waiting_since", MOMENT))

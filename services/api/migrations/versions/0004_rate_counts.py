@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from shared.dialect import TEXT
+from shared.columns import DOUBLE, TEXT
 
 revision = "0004_rate_counts"
 down_revision = "0003_waiting_since"
@@ -16,6 +16,6 @@ def upgrade() -> None:
         "rate_counts",
         sa.Column("key", TEXT, primary_key=True),
         sa.Column("uses", sa.Integer(), nullable=False),
-        sa.Column("ends_at", sa.Float(), nullable=False),
+        sa.Column("ends_at", DOUBLE, nullable=False),
     )
     op.create_index("ix_rate_counts_ends_at", "rate_counts", ["ends_at"])

@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from shared.dialect import POSTGRESQL, TEXT
+from shared.columns import TEXT
+from shared.dialect import MYSQL, POSTGRESQL
 
 revision = "0006_resume_words"
 down_revision = "0005_one_lead_each_resume"
@@ -12,7 +13,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    if op.get_bind().dialect.name == POSTGRESQL:
+    dialect = op.get_bind().dialect.name
+    if dialect == MYSQL:
+        return  # it is not offered there
+    if dialect == POSTGRESQL:
         op.create_table(
             "resume_texts",
             sa.Column("lead_id", TEXT, primary_key=True),

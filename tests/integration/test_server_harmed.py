@@ -1,4 +1,4 @@
-"""A PostgreSQL that is restarted, killed or frozen: unavailable for a while at most, and nothing is lost."""
+"""A database server that is restarted, killed or frozen: unavailable for a while at most, and nothing is lost."""
 
 import asyncio
 import time
@@ -8,39 +8,60 @@ from sqlalchemy import text
 
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from shared.database import Database
-from shared.engines import postgresql as engine
-from shared.engines import turns
+from shared.engines import pool, turns
 from shared.problems import Problem, ProblemType
-from tests.harness.postgresql import query
-from tests.harness.room_on_postgresql import BUSY_SECONDS, COUNT, add, opened
+from tests.harness.kept import rows
+from tests.harness.mariadb import MISSING as NO_MARIADB
+from tests.harness.mariadb import MariaServer, find_mariadb
+from tests.harness.missing import cannot_run
+from tests.harness.postgresql import MISSING as NO_POSTGRESQL
+from tests.harness.postgresql import PostgresServer, find_postgresql
+from tests.harness.room_on_server import BUSY_SECONDS, COUNT, add, opened
 
-pytestmark = pytest.mark.postgresql
+SLEEP = {PostgresServer: "SELECT pg_sleep(60)", MariaServer: "DO SLEEP(60)"}
 
 
-async def test_a_restart_is_not_noticed_by_who_asks_after_it(own_server):
-    async with opened(own_server.url(own_server.add_database())) as database:
+@pytest.fixture(
+    params=[
+        pytest.param(PostgresServer, marks=pytest.mark.postgresql, id="postgresql"),
+        pytest.param(MariaServer, marks=pytest.mark.mariadb, id="mariadb"),
+    ]
+)
+def server(request):
+    """One of each kind, that may come to harm."""
+    if request.param is PostgresServer and find_postgresql() is None:
+        cannot_run(NO_POSTGRESQL)
+    if request.param is MariaServer and not find_mariadb():
+        cannot_run(NO_MARIADB)
+    server = request.param()
+    yield server
+    server.remove()
+
+
+async def test_a_restart_is_not_noticed_by_who_asks_after_it(server):
+    async with opened(server.url(server.add_database())) as database:
         await database.migrate(API_MIGRATIONS)
         await database.write(add("before"))
         await database.read(COUNT)
-        own_server.restart()
+        server.restart()
         await asyncio.sleep(0.1)
         await database.write(add("after"))
         assert await database.read(COUNT) == 2
 
 
 @pytest.mark.long
-async def test_a_server_that_is_killed_is_unavailable_until_it_is_back_and_lost_nothing(own_server):
-    async with opened(own_server.url(own_server.add_database())) as database:
+async def test_a_server_that_is_killed_is_unavailable_until_it_is_back_and_lost_nothing(server):
+    async with opened(server.url(server.add_database())) as database:
         await database.migrate(API_MIGRATIONS)
         await database.write(add("before"))
-        asleep = asyncio.create_task(database.write(lambda session: session.execute(text("SELECT pg_sleep(60)"))))
+        asleep = asyncio.create_task(database.write(lambda session: session.execute(text(SLEEP[type(server)]))))
         await asyncio.sleep(0.3)
-        own_server.kill()
+        server.kill()
         for cut in (asleep, database.write(add("never")), database.read(COUNT)):
             with pytest.raises(Problem) as caught:
                 await cut
             assert caught.value.type is ProblemType.UNAVAILABLE
-        starting = asyncio.create_task(asyncio.to_thread(own_server.start))
+        starting = asyncio.create_task(asyncio.to_thread(server.start))
         while not starting.done():
             await asyncio.sleep(0.05)
         await database.write(add("after"))
@@ -48,13 +69,13 @@ async def test_a_server_that_is_killed_is_unavailable_until_it_is_back_and_lost_
 
 
 @pytest.mark.long
-async def test_a_server_that_comes_back_in_time_is_waited_for(own_server):
-    async with opened(own_server.url(own_server.add_database())) as database:
+async def test_a_server_that_comes_back_in_time_is_waited_for(server):
+    async with opened(server.url(server.add_database())) as database:
         await database.migrate(API_MIGRATIONS)
-        own_server.kill()
+        server.kill()
         monotonic = time.monotonic()
         asked = asyncio.create_task(retried(database, add("waited for")))
-        await asyncio.to_thread(own_server.start)
+        await asyncio.to_thread(server.start)
         await asked
         assert time.monotonic() - monotonic < 60
         assert await database.read(COUNT) == 1
@@ -70,33 +91,33 @@ async def retried(database: Database, work) -> None:
 
 
 @pytest.mark.long
-async def test_a_frozen_server_is_noticed_and_no_connection_hangs_on_it_for_good(own_server, monkeypatch):
-    monkeypatch.setattr(engine, "SILENCE_SECONDS", 1.0)
-    monkeypatch.setattr(engine, "CONNECT_SECONDS", 0.5)
+async def test_a_frozen_server_is_noticed_and_no_connection_hangs_on_it_for_good(server, monkeypatch):
+    monkeypatch.setattr(pool, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.5)
     monkeypatch.setattr(turns, "BUSY_TIMEOUT_SECONDS", BUSY_SECONDS)
-    async with opened(own_server.url(own_server.add_database())) as database:
+    async with opened(server.url(server.add_database())) as database:
         await database.migrate(API_MIGRATIONS)
         await database.write(add("before"))
-        own_server.pause()
+        server.pause()
         try:
             async with asyncio.timeout(30):
                 for _ in range(2):
                     with pytest.raises(Problem):
                         await database.write(add("never"))
         finally:
-            own_server.resume()
+            server.resume()
         async with asyncio.timeout(30):
             await retried(database, add("after"))
-        assert query(database_url_of(database), "SELECT email FROM api.users ORDER BY 1")[0] == ("after",)
+        assert rows(database_url_of(database), "SELECT email FROM users ORDER BY 1")[0] == ("after",)
 
 
 @pytest.mark.long
-async def test_a_frozen_server_keeps_nobody_who_closes(own_server):
+async def test_a_frozen_server_keeps_nobody_who_closes(server):
     """Neither with what it has in hand, nor by not saying goodbye."""
-    database = Database(own_server.url(own_server.add_database()))
+    database = Database(server.url(server.add_database()))
     await database.migrate(API_MIGRATIONS)
     await asyncio.gather(*(database.read(COUNT) for _ in range(3)))
-    own_server.pause()
+    server.pause()
     try:
         in_hand = asyncio.create_task(database.write(add("in doubt")))
         await asyncio.sleep(0.1)
@@ -105,7 +126,7 @@ async def test_a_frozen_server_keeps_nobody_who_closes(own_server):
             with pytest.raises(Problem):
                 await in_hand
     finally:
-        own_server.resume()
+        server.resume()
 
 
 def database_url_of(database: Database) -> str:

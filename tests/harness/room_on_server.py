@@ -1,10 +1,9 @@
-"""A room's database on PostgreSQL, as tests of it work on it."""
+"""A room's database in a server, as tests of it work on it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -23,16 +22,6 @@ async def opened(url: str, setting: str = API) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
-
-
-@asynccontextmanager
-async def raw(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of somebody else."""
-    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def ask(sql: str) -> Callable[[Session], Any]:
