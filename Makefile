@@ -22,13 +22,7 @@ test-long: .venv/.dev test-tools ## Run the tests that take their time: some for
 
 .PHONY: test-tools
 test-tools: .venv/.dev
-	@scripts/rabbitmq
-	@scripts/postgresql
-	@scripts/nginx
-	@scripts/prometheus
-	@scripts/contract-tools
-	@scripts/chaos-tools
-	@scripts/s3
+	@scripts/test-tools
 
 check: .venv/.dev ## Check lint, format, strict types and who imports whom
 	.venv/bin/ruff check $(PYTHON_FILES)
@@ -47,12 +41,7 @@ cluster-test: .venv/.dev ## Kill nodes of a RabbitMQ cluster of three under load
 	@scripts/rabbitmq
 	@$(PYTEST) -m '' $(or $(T),tests/chaos/test_broker_cluster.py)
 
-chaos: .venv/.dev ## Kill, cut and starve everything while leads come in: the long form, hours
-	@scripts/rabbitmq
-	@scripts/postgresql
-	@scripts/nginx
-	@scripts/chaos-tools
-	@scripts/s3
+chaos: .venv/.dev test-tools ## Kill, cut and starve everything while leads come in: the long form, hours
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
 
 soak: .venv/.dev ## Take leads in at 70 % of the highest rate for an hour, and see what grows (ARGS='--minutes 15')

@@ -16,7 +16,9 @@ _MOST_LETTERS = 380
 _by_bytes = String().with_variant(String(collation="C"), POSTGRESQL)
 
 TEXT = _by_bytes.with_variant(mysql.VARCHAR(_MOST_LETTERS, collation=_BY_ITS_BYTES), MYSQL)
-"""Text that is compared and sorted by its bytes, as SQLite does: the same order with each, and with any locale."""
+"""Text that is compared and sorted by its bytes, as SQLite does: the same order with each, and with any locale.
+
+MySQL compares as if blanks followed: nothing that Leads keeps in such a column ends with one."""
 
 LONG_TEXT = _by_bytes.with_variant(mysql.MEDIUMTEXT(collation=_BY_ITS_BYTES), MYSQL)
 """The same, of any length, for columns without an index."""

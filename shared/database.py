@@ -1,8 +1,8 @@
 """The database of a room: transactions and group commit. The only module that commits; migrations: `schema.py`.
 
 Work is a plain function that gets a session, and runs in one piece from its first statement to its commit. Where it
-runs is the engine's affair: SQLite has threads for it, PostgreSQL the event loop (`engines/`). A commit that returned
-is on the disk with either.
+runs is the engine's affair: SQLite has threads for it, a server the event loop (`engines/`). A commit that returned
+is on the disk with each.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Enum, Table, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel
 
@@ -54,7 +54,7 @@ class Database:
 
         Raises what `work` raises, and `Problem(UNAVAILABLE)` when the database is locked, full or away. Who is
         cancelled, or told so because a server went away at the commit, does not know which of the two it is: only a
-        look tells, and only `dialect.wait_for_writers` makes that final.
+        look tells, and only `dialect.after_writers` makes that final.
         """
         with unavailable_when_broken():
             return await self._writer.run(partial(_in_transaction, work))
@@ -170,7 +170,7 @@ def unavailable_when_broken() -> Iterator[None]:
     """A broken database is nobody's fault who calls: log what it said, tell them to come back."""
     try:
         yield
-    except IntegrityError:
+    except (IntegrityError, DataError):  # what was sent is at fault, not the database
         raise
     except (DBAPIError, OSError) as error:  # OSError: a server that is away, no turn in time
         reason = str(getattr(error, "orig", None) or error) or "every connection is taken"

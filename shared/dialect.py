@@ -3,15 +3,19 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import structlog
 from sqlalchemy import Column, Connection, Select, Table, Update, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 POSTGRESQL, MYSQL = "postgresql", "mysql"
-"""MariaDB is MySQL here: nothing is said that only one of them understands."""
+"""MariaDB is MySQL here. Where they differ SQLAlchemy knows it, but for the names of a limit."""
+
+log = structlog.get_logger()
 
 TURNS = "turns"
 TURNS_COUNT = 1024
@@ -25,6 +29,9 @@ _PG_LOCKS = text(
 _MYSQL_LOCKS = text(
     f"SELECT number FROM {TURNS} FORCE INDEX (PRIMARY) WHERE number IN :numbers ORDER BY number FOR UPDATE"  # noqa: S608
 ).bindparams(bindparam("numbers", expanding=True))
+
+_FLUSHED = {True: frozenset({1, 3}), False: frozenset({1})}
+"""Of a MariaDB, and of a MySQL: values of `innodb_flush_log_at_trx_commit` with which a commit is on the disk."""
 
 _MIGRATION_LOCK = text("SELECT GET_LOCK(CONCAT('leads migrate ', MD5(DATABASE())), 5)")
 """Asked for again and again: no statement may take longer than it may."""
@@ -78,7 +85,10 @@ def after_writers(session: Session, table: Table, statement: Select[Any]) -> Sel
 
 @contextmanager
 def migrating(connection: Connection) -> Iterator[None]:
-    """A transaction, and the turn, to bring the schema up to date, for as long as that takes."""
+    """The turn to bring the schema up to date, for as long as that takes, and a transaction around it.
+
+    MySQL commits it at each change of a table: `commits_each_step`.
+    """
     if connection.dialect.name == MYSQL:
         with _alone(connection), connection.begin():
             yield
@@ -99,20 +109,32 @@ def own_database(connection: Connection) -> str:
     return " With MySQL each service needs a database of its own." if connection.dialect.name == MYSQL else ""
 
 
-def unfit(connection: Connection) -> str | None:
-    """Why what that server commits would not be safe; None where it is, or is our own affair.
+@dataclass(frozen=True)
+class Unfit:
+    """Why what a server commits would not be safe: ends a sentence that begins with the server. And what to do."""
 
-    https://dev.mysql.com/doc/refman/8.4/en/innodb-parameters.html#sysvar_innodb_flush_log_at_trx_commit
+    why: str
+    mend: str
+
+
+def unfit(connection: Connection) -> Unfit | None:
+    """What is wrong with the server's own settings; None where they are safe, or where we see to it.
+
+    With a binary log a transaction that is not in it is taken back after a crash, although InnoDB has it:
+    https://dev.mysql.com/doc/refman/8.4/en/replication-options-binary-log.html#sysvar_sync_binlog.
     """
     if connection.dialect.name != MYSQL:
         return None
-    flush = connection.execute(text("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit")).scalar_one()
-    if int(flush) == 1:
+    asked = text("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.log_bin, @@GLOBAL.sync_binlog")
+    flush, log_bin, sync = (int(value) for value in connection.execute(asked).one())
+    if flush not in _FLUSHED[connection.dialect.is_mariadb]:  # type: ignore[attr-defined]
+        name, value = "innodb_flush_log_at_trx_commit", flush
+    elif log_bin and sync != 1:
+        name, value = "sync_binlog", sync
+    else:
         return None
-    return (
-        f"forgets what it committed when its machine stops (innodb_flush_log_at_trx_commit is {flush}): SET GLOBAL "
-        "innodb_flush_log_at_trx_commit = 1, also in its my.cnf"
-    )
+    why = f"forgets what it committed when its machine stops ({name} is {value})"
+    return Unfit(why, f"SET GLOBAL {name} = 1, also in its configuration")
 
 
 def _begin_in_postgresql(connection: Connection) -> None:
@@ -130,8 +152,11 @@ def _alone(connection: Connection) -> Iterator[None]:
     with connection.begin():
         if connection.dialect.is_mariadb:  # type: ignore[attr-defined]
             connection.execute(text("SET SESSION max_statement_time = 0"))
-        while connection.execute(_MIGRATION_LOCK).scalar() != 1:
-            pass
+        connection.execute(text("SET SESSION lock_wait_timeout = 86400"))
+        while (turn := connection.execute(_MIGRATION_LOCK).scalar()) == 0:
+            log.info("another process brings the database up to date")
+    if turn is None:
+        raise RuntimeError("the server could not give the turn to bring the database up to date")
     try:
         yield
     finally:
@@ -145,7 +170,8 @@ def _lock(connection: Connection, names: Sequence[str]) -> None:
         connection.execute(_PG_LOCKS, {"names": list(names)})
     elif connection.dialect.name == MYSQL:
         numbers = {zlib.crc32(name.encode()) % TURNS_COUNT for name in names}
-        connection.execute(_MYSQL_LOCKS, {"numbers": sorted(numbers)})
+        if len(connection.execute(_MYSQL_LOCKS, {"numbers": sorted(numbers)}).all()) != len(numbers):
+            raise RuntimeError(f"the table {TURNS} has lost rows: it must have the numbers from 0 to {TURNS_COUNT - 1}")
 
 
 @cache

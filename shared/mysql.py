@@ -17,7 +17,15 @@ _STOPPING = "is being stopped or started; work then goes on by itself"
 _BROKEN = "broke the connection: see its log; work then goes on by itself"
 _DAMAGED = "is damaged: see its log, and restore a backup"
 
+_PLUGIN = (
+    "asks for a way to sign in that is not known here: ALTER USER … IDENTIFIED WITH mysql_native_password, or MySQL's "
+    "caching_sha2_password"
+)
+_NOT_YET = "does not let the user of the URL in yet: "
+
 TELLING = {
+    3: _NO_ROOM,
+    1026: _NO_ROOM,
     1021: _NO_ROOM,
     1114: _NO_ROOM,
     1034: _DAMAGED,
@@ -29,6 +37,17 @@ TELLING = {
     1044: _REFUSED,
     1045: _REFUSED,
     1698: _REFUSED,
+    1130: "does not let this machine in: the host part of the user must be this machine's address, or '%'",
+    1129: "has blocked this machine after many errors: FLUSH HOSTS there, or restart it",
+    3159: "takes no connection without TLS: put `?ssl=required` behind the URL, or `?ssl=verify_identity`",
+    1251: _PLUGIN,
+    2059: _PLUGIN,
+    2061: _PLUGIN,
+    1820: f"{_NOT_YET}its password has expired",
+    1862: f"{_NOT_YET}its password has expired",
+    3118: f"{_NOT_YET}its account is locked",
+    4151: f"{_NOT_YET}its account is locked",
+    1665: "writes its binary log by statement, which is not right for what several do at once: binlog_format = ROW",
     1049: "does not exist: make it with `CREATE DATABASE` and give it to the user of the URL",
     1142: _NOT_ALLOWED,
     1227: _NOT_ALLOWED,
@@ -44,6 +63,7 @@ TELLING = {
     1159: _BROKEN,
     1160: _BROKEN,
     1161: _BROKEN,
+    1317: _BROKEN,
     1927: _BROKEN,
     2006: _BROKEN,
     2013: _BROKEN,
@@ -51,13 +71,14 @@ TELLING = {
 }
 """By number; those from 2000 on are of the client's side."""
 
-LASTING = frozenset({1034, 1712, 1877, 1044, 1045, 1698, 1049, 1142, 1227, 1290, 1836})
+LASTING = frozenset(
+    {1034, 1712, 1877, 1044, 1045, 1698, 1049, 1142, 1227, 1290, 1836, 1130, 1129, 3159, 1251, 2059, 2061, 1820, 1862}
+    | {3118, 4151, 1665}
+)
 """Errors that stay until somebody acts: to try again by itself does not help."""
 
-DEADLOCK = 1213
-
-DONE_BEFORE = frozenset({1050, 1060, 1061, 1062, 1091})
-"""A table, a column, an index or a row is there already, or gone already: a migration that was cut has been here."""
+COLLISIONS = frozenset({1213, 3101})
+"""A deadlock; and in a group of servers, somebody else was first."""
 
 ABSENCES = frozenset({2002, 2003, 2005})
 """Nobody answers there."""
@@ -77,7 +98,7 @@ def number_of(error: BaseException | None) -> int:
 
 def is_collision(error: BaseException) -> bool:
     """Whether the server ended a transaction because of another one: to begin it anew is safe, and helps."""
-    return number_of(error) == DEADLOCK
+    return number_of(error) in COLLISIONS
 
 
 def is_passing_absence(error: BaseException) -> bool:

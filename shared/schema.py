@@ -94,8 +94,8 @@ def bring_up_to_date(versions: Path, connection: Connection, where: str) -> None
     errors.
     """
     with migrating(connection):
-        if why_unfit := unfit(connection):
-            raise DatabaseUnfit(f"{where} {why_unfit}.")
+        if fault := unfit(connection):
+            raise DatabaseUnfit(f"{where} {fault.why}: {fault.mend}.")
         version = _current_version(connection)
         state = compare(version, versions)
         if state is SchemaState.UNKNOWN:

@@ -11,6 +11,8 @@ from shared import mysql, postgresql, sqlite
 AWAY = "does not answer: check that its server runs there and can be reached; work then goes on by itself"
 NO_TLS = "does not speak TLS as the URL asks for it: see what `ssl` says there, and whose certificate that server has"
 
+_NO_TLS_FOR_GOOD = frozenset({"CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"})
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -29,8 +31,9 @@ def trouble_of(error: BaseException) -> Trouble | None:
     key = postgresql.known_as(postgresql.sqlstate(error))
     if key is not None:
         return Trouble(postgresql.TELLING[key], key in postgresql.LASTING)
-    if any(isinstance(one, ssl.SSLError) for one in _causes(error)):
-        return Trouble(NO_TLS, is_lasting=True)
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return Trouble(NO_TLS, is_lasting=cause.reason in _NO_TLS_FOR_GOOD)
     number = mysql.number_of(error)
     if number in mysql.TELLING:
         return Trouble(mysql.TELLING[number], number in mysql.LASTING)
@@ -40,6 +43,8 @@ def trouble_of(error: BaseException) -> Trouble | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = getattr(error, "orig", None) or error.__cause__ or error.__context__

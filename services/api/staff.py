@@ -17,6 +17,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from services.api.fields import EMAIL_MAX_BYTES
 from services.api.tables import Role, User
 from shared.database import Database
 from shared.dialect import take_turns
@@ -135,7 +136,7 @@ async def add_first_user(database: Database, email: str, password: str, role: Ro
 
 async def _new_user(email: str, password: str, role: Role) -> User:
     _check_password(password)
-    if "@" not in email.strip()[1:-1]:
+    if "@" not in email.strip()[1:-1] or len(email.encode()) > EMAIL_MAX_BYTES:
         raise UserError(f"{email!r} is not an e-mail address.")
     return User(
         email=email.strip().casefold(),

@@ -1,5 +1,6 @@
 """The staff's doors: sign in, find leads, read one, move it on, download its resume."""
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
@@ -7,7 +8,7 @@ from urllib.parse import parse_qs, urlencode
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.security import OAuth2PasswordBearer
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from services.api import leads, search
 from services.api.downloads import open_download
@@ -27,6 +28,16 @@ from shared.web import is_head
 
 _BEARER = OAuth2PasswordBearer(tokenUrl="leads/login", auto_error=False, description="E-mail address and password.")
 
+
+def _in_utc(instant: datetime) -> datetime:
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("This is before or after all years that there are.") from None
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""In UTC, which is what all databases keep, and some take for granted."""
 
 LeadId = Annotated[str, Path(description="A lead's id.")]
 
@@ -57,8 +68,8 @@ class ListParameters(BaseModel):
         default=None, max_length=200, pattern=NO_NUL, description="Words that are in the resume, where that is offered."
     )
     email: str | None = Query(default=None, max_length=254, pattern=NO_NUL, description="The address, in any case.")
-    created_after: AwareDatetime | None = Query(default=None, description="Only leads sent after this instant.")
-    created_before: AwareDatetime | None = Query(default=None, description="Only leads sent before this instant.")
+    created_after: Instant | None = Query(default=None, description="Only leads sent after this instant.")
+    created_before: Instant | None = Query(default=None, description="Only leads sent before this instant.")
     sort: str = Query(
         default="-created_at",
         description="With - before it for downwards.",

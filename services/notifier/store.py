@@ -109,11 +109,11 @@ def doubt(session: Session, event_ids: Sequence[str], why: str) -> int:
     doubted = (
         update(_EMAILS)
         .where(_EMAILS.c.event_id.in_(event_ids), _EMAILS.c.state.not_in(SETTLED))
-        .values(
-            state=EmailState.UNCERTAIN,
-            attempts=_EMAILS.c.attempts + 1,
-            reason=literal(why) + was,
-            updated_at=datetime.now(UTC),
+        .ordered_values(  # MySQL sets from left to right: `reason` tells of the state before
+            (_EMAILS.c.reason, literal(why) + was),
+            (_EMAILS.c.attempts, _EMAILS.c.attempts + 1),
+            (_EMAILS.c.updated_at, datetime.now(UTC)),
+            (_EMAILS.c.state, EmailState.UNCERTAIN),
         )
     )
     return session.connection().execute(doubted).rowcount

@@ -87,29 +87,34 @@ class Pool(Turns):
 
     async def _perform_once(self, work: Callable[[Connection], Result], *, at_leisure: bool) -> Result:
         connection = await self._connect()
+        raw = (await connection.get_raw_connection()).driver_connection
+        cut = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._driver.cut, raw)
+        if at_leisure:
+            cut.cancel()
         try:
-            if at_leisure:
-                return await connection.run_sync(work)
-            raw = (await connection.get_raw_connection()).driver_connection
-            cut = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._driver.cut, raw)
-            try:
-                return await connection.run_sync(work)
-            finally:
-                cut.cancel()
+            return await connection.run_sync(work)
         finally:
-            await connection.close()
+            await connection.close()  # which may ask the server to take back what is open
+            cut.cancel()
 
     async def _connect(self) -> AsyncConnection:
         """A connection that is not known to be dead. A server that is just starting is waited for."""
         give_up_at = time.monotonic() + turns.BUSY_TIMEOUT_SECONDS
         while True:
             try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    return await self._engine.connect()
+                return await self._connect_in_time()
             except (DBAPIError, OSError) as error:
                 if time.monotonic() > give_up_at or not self._driver.is_passing_absence(error):
                     raise
             await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+    async def _connect_in_time(self) -> AsyncConnection:
+        """The drivers' own limit does not hold for what is said once they are connected."""
+        try:
+            async with asyncio.timeout(2 * CONNECT_SECONDS):
+                return await self._engine.connect()
+        except TimeoutError:
+            raise TimeoutError("the server did not answer in time") from None
 
     def _connected(self, connection: Any, _record: Any) -> None:
         self._connections.add(connection.driver_connection)

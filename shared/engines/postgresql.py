@@ -68,6 +68,7 @@ def _engine(url: URL, count: int, schema: str, settings: Mapping[str, str]) -> A
                 "synchronous_commit": "on",  # whatever the database's default is: what returned is on the disk
                 "lock_timeout": f"{turns.BUSY_TIMEOUT_SECONDS:.2f}s",
                 "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
+                "idle_in_transaction_session_timeout": "60s",  # whoever lost its power gives back its locks
                 "timezone": "UTC",
                 **settings,
             },

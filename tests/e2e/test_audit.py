@@ -100,6 +100,7 @@ async def audit(house: House, *options: str) -> tuple[int, set[tuple[str, str]],
     return done.status, found, last["summary"]
 
 
+@pytest.mark.long
 async def test_what_is_whole_adds_up_and_so_does_what_waits(house: House):
     await whole_lead(house)
     status, found, counts = await audit(house, "--deep")

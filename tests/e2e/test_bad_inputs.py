@@ -79,8 +79,8 @@ TABLE: dict[str, Sequence[Row]] = {
     "hindered": [*REPEATED_ROWS, *FAILURE_ROWS, *FULL_DISK_ROWS],
     "limited": LIMIT_ROWS,
 }
-PATIENT = frozenset({"500-slow-headers-and-8-200-slow-bodies", "storage-asleep"})
-"""They wait for deadlines of the product to run out, some ten seconds each."""
+PATIENT = frozenset({"200-uploads-of-5-MiB", "500-slow-headers-and-8-200-slow-bodies", "storage-asleep"})
+"""They send a lot, or wait for deadlines of the product to run out, some ten seconds each."""
 
 ROWS = [
     pytest.param(name, row, id=str(row), marks=[pytest.mark.long] if row.name in PATIENT else [])

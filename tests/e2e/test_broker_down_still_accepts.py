@@ -81,6 +81,7 @@ async def test_without_its_broker_the_api_accepts_as_fast_as_ever_and_the_mails_
     assert unpublished(house) == 0
 
 
+@pytest.mark.long
 async def test_the_queues_command_tells_what_waits_and_what_to_mend(house, node):
     shown = await leads(house.deployment, "queues")
     assert (shown.status, shown.errors) == (0, "")

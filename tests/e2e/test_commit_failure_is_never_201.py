@@ -24,6 +24,7 @@ async def house(tmp_path_factory):
         yield house
 
 
+@pytest.mark.long
 async def test_while_another_process_holds_the_database_nothing_is_accepted_and_nothing_kept(house: House):
     look = kept.traces(house.deployment, house.inbox)
     async with Client(house.deployment.api_url) as client:

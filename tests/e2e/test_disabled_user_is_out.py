@@ -47,6 +47,7 @@ async def test_a_disabled_user_is_out_within_a_second_and_a_new_password_lets_on
         assert await status(again) == 200
 
 
+@pytest.mark.long
 async def test_a_new_password_revokes_the_tokens_of_the_old_one(house: House):
     async with Client(house.deployment.api_url) as admin:
         made = await leads(house.deployment, "users", "passwd", ADMIN)

@@ -168,6 +168,7 @@ async def test_a_notifier_that_waits_out_a_pause_lets_go_at_once_and_all_is_sent
     assert {attempts for _, attempts in emails()} <= {1, 2}, "what was sent off without a try counts none"
 
 
+@pytest.mark.long
 async def test_a_storage_that_is_stopped_finishes_the_body_in_hand(house: House):
     load = Load(house.deployment, "storage")
     running = asyncio.create_task(load.run())

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 
 import aiohttp
@@ -213,6 +213,22 @@ async def test_staff_find_a_lead_by_its_address_by_words_and_by_state(anyone, st
     assert found.json["total"] == 1
     for nothing in ({"q": "zaphod_"}, {"q": "über%100"}, {"state": "REACHED_OUT", "q": "zaphod"}):
         assert (await staff.call("GET", "/leads", params=nothing)).json["items"] == [], nothing
+
+
+async def test_an_instant_is_the_same_in_every_zone(staff, many):
+    newest = (await staff.call("GET", "/leads", params={"q": "many.example", "limit": "1"})).json["items"][0]
+    sent_at = datetime.fromisoformat(newest["created_at"])
+    for hours in (-11, 0, 14):
+        before, after = (
+            (sent_at + timedelta(seconds=shift)).astimezone(timezone(timedelta(hours=hours))).isoformat()
+            for shift in (-1, 1)
+        )
+        asked = {"q": newest["email"], "created_after": before, "created_before": after}
+        assert [lead["id"] for lead in (await staff.call("GET", "/leads", params=asked)).json["items"]] == [
+            newest["id"]
+        ]
+    answer = await staff.call("GET", "/leads", params={"created_after": "0001-01-01T00:00:00+23:59"})
+    assert (answer.status, answer.json["errors"][0]["field"]) == (422, "created_after")
 
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at", "last_name", "-last_name", "email", "-email"])

@@ -66,6 +66,7 @@ def test_what_a_first_start_makes_is_for_its_owner_only(tmp_path: Path, environm
         assert len((data / "secrets" / name).read_text().strip()) == 64
 
 
+@pytest.mark.long
 def test_two_first_starts_at_once_make_one_login(environment: dict[str, str]) -> None:
     both = [
         subprocess.Popen([LEADS, "init"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -126,6 +127,7 @@ def test_two_rooms_on_one_port_are_told_apart(environment: dict[str, str]) -> No
     assert done.returncode == os.EX_CONFIG
 
 
+@pytest.mark.long
 def test_a_database_that_was_deleted_is_made_again(tmp_path: Path, environment: dict[str, str]) -> None:
     assert "password: " in _leads("init", environment).stdout
     assert "password: " not in _leads("init", environment).stdout
@@ -133,6 +135,7 @@ def test_a_database_that_was_deleted_is_made_again(tmp_path: Path, environment: 
     assert "password: " in _leads("init", environment).stdout
 
 
+@pytest.mark.long
 def test_leads_runs_from_any_folder_with_the_paths_of_that_folder(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__init__.py").write_text("raise RuntimeError('not ours')\n")

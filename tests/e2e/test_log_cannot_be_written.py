@@ -5,6 +5,7 @@ import json
 import re
 
 import aiohttp
+import pytest
 
 from tests.harness.client import Client
 from tests.harness.deployment import ROOMS, Deployment, deployed
@@ -44,6 +45,7 @@ async def mailed(deployment: Deployment, count: int) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_what_cannot_be_logged_stops_nothing(tmp_path):
     logs = tmp_path / "logs"
     with tiny_disks([logs]) as trouble:

@@ -56,6 +56,7 @@ async def gone_after(deployment: Deployment, blob_id: str) -> float:
     return time.monotonic() - began_at
 
 
+@pytest.mark.long
 async def test_an_orphan_is_swept_after_its_grace_and_a_leads_blob_is_not(house: House):
     (of_a_lead,) = kept.blobs(house.deployment)
     seconds = [await gone_after(house.deployment, await store_blob(house.deployment, pdf(3000)))]

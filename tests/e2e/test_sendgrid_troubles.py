@@ -93,6 +93,7 @@ async def test_after_a_429_nothing_is_sent_before_the_reset_and_no_attempt_is_bu
     assert not [line for line in house.deployment.log("notifier") if line["event"] == "will retry"]
 
 
+@pytest.mark.long
 async def test_a_refused_key_pauses_all_mail_and_says_so_and_loses_none_of_it(house: House):
     house.sendgrid.behave("401")
     waiting = await post(house, "unauthorized", 3)

@@ -1,7 +1,7 @@
 """A private MariaDB server for tests, from Debian's package, and how to make databases in it.
 
 What it answers is on the disk. Its defaults are not what Leads would choose: tables that no transaction guards, texts
-that are compared without regard to case, another time zone.
+that are compared without regard to case, another time zone, another way to quote.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ class MariaServer(DatabaseServer):
         self._options = options
         self._passwords = {USER: secrets.token_hex(8), _SUPERUSER: ""}
         self._make(secrets.token_hex(8))
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens beside its port."""
+        return self._folder / "mariadb.sock"
 
     def url(self, database: str, *, password: str | None = None, port: int | None = None) -> str:
         """`mysql+asyncmy://` with the user who owns the databases; another `password` makes a wrong login."""
@@ -96,7 +101,7 @@ class MariaServer(DatabaseServer):
             _DAEMON,
             "--no-defaults",
             f"--datadir={self._data}",
-            f"--socket={self._folder / 'mariadb.sock'}",
+            f"--socket={self.socket}",
             f"--pid-file={self._folder / 'mariadb.pid'}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
@@ -104,7 +109,7 @@ class MariaServer(DatabaseServer):
             "--innodb-buffer-pool-size=64M",
             "--default-storage-engine=Aria",
             "--default-time-zone=+05:30",
-            "--sql-mode=",
+            "--sql-mode=ANSI,NO_BACKSLASH_ESCAPES",
             *self._options,
         )
 

@@ -72,6 +72,7 @@ async def test_a_resume_that_takes_for_ever_ends_the_program_by_itself(read: Res
     assert await read.words_of("txt", b"next") == ["next"]
 
 
+@pytest.mark.long
 async def test_a_program_that_stands_still_is_given_up(read: ResumeReader, monkeypatch):
     await read.words_of("txt", b"x")
     monkeypatch.setattr(reader, "READ_WITHIN_SECONDS", 2.0)

@@ -16,7 +16,7 @@ from tests.harness.mariadb import MariaServer, find_mariadb
 from tests.harness.missing import cannot_run
 from tests.harness.postgresql import MISSING as NO_POSTGRESQL
 from tests.harness.postgresql import PostgresServer, find_postgresql
-from tests.harness.room_on_server import BUSY_SECONDS, COUNT, add, opened
+from tests.harness.room_on_server import BUSY_SECONDS, COUNT, add, ask, opened
 
 SLEEP = {PostgresServer: "SELECT pg_sleep(60)", MariaServer: "DO SLEEP(60)"}
 
@@ -98,9 +98,13 @@ async def test_a_frozen_server_is_noticed_and_no_connection_hangs_on_it_for_good
     async with opened(server.url(server.add_database())) as database:
         await database.migrate(API_MIGRATIONS)
         await database.write(add("before"))
+        in_a_statement = asyncio.create_task(database.write(ask(SLEEP[type(server)])))
+        await asyncio.sleep(0.3)
         server.pause()
         try:
             async with asyncio.timeout(30):
+                with pytest.raises(Problem):
+                    await in_a_statement
                 for _ in range(2):
                     with pytest.raises(Problem):
                         await database.write(add("never"))

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 from limits import parse
+from sqlalchemy import select
 
 from services.api import search, staff, store
 from services.api.rate_counts import DatabaseCounts
@@ -21,7 +22,7 @@ from services.notifier import store as emails
 from services.notifier.delivery import new_emails
 from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
 from services.notifier.store import Move
-from services.notifier.tables import EmailKind, EmailState
+from services.notifier.tables import Email, EmailKind, EmailState
 from shared import outbox
 from shared.database import Database, GroupCommit
 from tests.harness.events import event, lead_created
@@ -231,6 +232,8 @@ async def test_what_may_have_been_sent_is_doubted_with_its_reason(notifier):
     assert {fact.state for fact in facts} == {EmailState.UNCERTAIN}
     assert (await notifier[0].read(emails.count_by_state))[EmailState.UNCERTAIN] == 2
     assert await notifier[0].read(partial(emails.settled_events, event_ids=[one.id])) == set()
+    reasons = await notifier[0].read(lambda session: session.execute(select(Email.reason)).scalars().all())
+    assert set(reasons) == {"restored (it was pending)"}
 
 
 async def test_the_outbox_remembers_what_was_published(api):

@@ -149,7 +149,8 @@ async def test_a_locked_database_is_unavailable_in_time_and_for_a_while(database
 @pytest.mark.parametrize(
     "url",
     [
-        "mysql+asyncmy://localhost/leads",
+        "oracle+oracledb://localhost/leads",
+        "mysql+asyncmy://localhost",
         "postgresql+asyncpg://localhost",
         "postgresql://leads:half@the:password@localhost/leads",
         "sqlite://",

@@ -9,6 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from services.cli.doctor import server
 from services.cli.doctor.kept import CannotAsk, Kept, schema_faults
@@ -48,10 +51,18 @@ async def check_databases(patient: Patient) -> list[Finding]:
 
 def _shared(databases: Sequence[Kept]) -> Iterator[Finding]:
     """PostgreSQL gives each room a schema of its own; elsewhere one would find the other's tables."""
-    urls = [one.url for one in databases if not one.url.startswith(POSTGRESQL_SCHEMES)]
-    if len(set(urls)) < len(urls):
+    places = [_place(one.url) for one in databases if not one.url.startswith(POSTGRESQL_SCHEMES)]
+    if len(set(places)) < len(places):
         settings = " and ".join(one.setting for one in databases)
         yield failed("database", f"{settings} name one database: each needs its own.", "Name another for one of them.")
+
+
+def _place(url: str) -> object:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # which is said by whoever opens it
+        return url
+    return parsed.host, parsed.port, parsed.database
 
 
 async def check_staff(patient: Patient) -> list[Finding]:

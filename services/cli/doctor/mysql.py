@@ -6,10 +6,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from services.cli.doctor.kept import Kept, too_few_connections
-from services.cli.doctor.report import Finding, failed
+from services.cli.doctor.report import Finding, failed, warning
 from shared import dialect
 
 _ON = frozenset({"1", "ON"})
+_PAGES_ARE_WHOLE = _ON | {"FAST", "DETECT_AND_RECOVER"}
+"""Values of `innodb_doublewrite` with which a page that was half written is mended."""
 
 
 def server(session: Session) -> str:
@@ -20,10 +22,10 @@ def server(session: Session) -> str:
 
 def faults(session: Session, one: Kept) -> Iterator[Finding]:
     """What is wrong with the server."""
-    if why := dialect.unfit(session.connection()):
-        told, _, mend = why.partition(": ")
-        yield failed("database", f"{one.setting}: that server {told}: leads answered with 201 are lost.", f"{mend}.")
-    if _variable(session, "innodb_doublewrite").upper() in {"0", "OFF"}:
+    if fault := dialect.unfit(session.connection()):
+        told = f"{one.setting}: that server {fault.why}: leads answered with 201 are lost."
+        yield failed("database", told, f"{fault.mend}.")
+    if _variable(session, "innodb_doublewrite").upper() not in _PAGES_ARE_WHOLE:
         yield failed(
             "database",
             f"{one.setting}: innodb_doublewrite is off: a crash may damage that server's tables.",
@@ -31,6 +33,12 @@ def faults(session: Session, one: Kept) -> Iterator[Finding]:
         )
     if _variable(session, "read_only").upper() in _ON:
         yield failed("database", f"{one.setting} leads to a server that may only be read.", "Name the primary.")
+    if session.execute(text("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")).first() == ("wsrep_on", "ON"):
+        yield warning(
+            "database",
+            f"{one.setting} leads into a Galera cluster, whose nodes do not know of each other's locks.",
+            "Let every process of Leads use the same node, without a proxy that spreads what is read.",
+        )
     yield from too_few_connections(one, int(_variable(session, "max_connections")))
 
 

@@ -7,10 +7,11 @@ from services.api.settings import ApiSettings
 from shared.engines import turns
 from shared.schema import DatabaseBroken, DatabaseUnfit
 from shared.settings import SettingsError, load
+from tests.harness.mariadb import MariaServer
 from tests.harness.room_on_server import opened
 from tests.integration.mariadb.conftest import BUSY_SECONDS
 
-pytestmark = pytest.mark.mariadb
+pytestmark = [pytest.mark.mariadb, pytest.mark.long]
 
 
 async def refused(url: str, kind: type[Exception], words: str) -> None:
@@ -45,13 +46,28 @@ async def test_a_server_that_may_only_be_read_is_told_so(own_maria):
 
 
 async def test_a_server_that_forgets_what_it_committed_is_not_used(own_maria):
-    """`innodb_flush_log_at_trx_commit` is the server's: no session can ask for more."""
+    """These settings are the server's: no session can ask for more."""
     url = own_maria.url(own_maria.add_database())
     own_maria.execute("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
-    await refused(url, DatabaseUnfit, r"forgets what it committed .* SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    await refused(url, DatabaseUnfit, "forgets what it committed .* SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     own_maria.execute("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     async with opened(url) as database:
         await database.migrate(API_MIGRATIONS)
+
+
+@pytest.mark.long
+async def test_a_binary_log_that_is_not_synced_takes_commits_back_and_is_not_used():
+    server = MariaServer(["--log-bin", "--server-id=1"])
+    try:
+        url = server.url(server.add_database())
+        await refused(
+            url, DatabaseUnfit, r"forgets what it committed .*\(sync_binlog is 0\): SET GLOBAL sync_binlog = 1"
+        )
+        server.execute("SET GLOBAL sync_binlog = 1")
+        async with opened(url) as database:
+            await database.migrate(API_MIGRATIONS)
+    finally:
+        server.remove()
 
 
 async def test_a_server_that_is_away_or_full_of_connections_may_be_there_later(maria, maria_url, monkeypatch):
@@ -72,6 +88,7 @@ async def test_a_server_that_is_away_or_full_of_connections_may_be_there_later(m
         ("charset=latin1", "charset is no option of a connection"),
         ("ssl=yes", "ssl must be one of disabled, required, verify_identity, not yes"),
         ("ssl=verify_identity&ssl_ca=/nowhere", "ssl_ca must name the file of an authority's certificate"),
+        ("ssl=verify_identity&ssl_ca=/etc/passwd", "/etc/passwd cannot be read as a certificate"),
     ],
 )
 async def test_an_option_that_cannot_work_is_named(maria_url, option, words):

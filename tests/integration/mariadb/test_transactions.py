@@ -17,6 +17,12 @@ from tests.integration.mariadb.conftest import BUSY_SECONDS
 
 pytestmark = pytest.mark.mariadb
 
+COPY = (
+    "INSERT INTO leads SELECT 'b', first_name, last_name, email, 'b@x.com', search_text, 'coming', resume_filename,"
+    " resume_content_type, resume_size_bytes, resume_sha256, state, version, created_at FROM leads"
+)
+"""Another lead of the only one that there is, with a resume of its own."""
+
 
 async def test_who_reads_sees_one_snapshot_and_can_write_nothing(database, maria_url):
     def look_twice(session):
@@ -87,5 +93,11 @@ async def test_what_is_being_committed_is_waited_for_before_a_resume_is_thrown_a
         assert not asked.done()
         other.commit()
         assert await asked
+    with holding(maria_url, COPY) as other:
+        asked = asyncio.create_task(leads.is_kept(database, "coming"))
+        await asyncio.sleep(BUSY_SECONDS / 5)
+        assert not asked.done()
+        other.rollback()
+        assert not await asked
     with holding(maria_url, "UPDATE leads SET resume_path = 'for too long'"), pytest.raises(Problem):
         await leads.is_kept(database, "for too long")

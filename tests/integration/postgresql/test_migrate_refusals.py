@@ -14,7 +14,7 @@ from tests.harness.backups import the_line
 from tests.harness.moves import LEADS, Site, in_postgresql, in_sqlite, leads, on_postgresql
 from tests.harness.postgresql import query
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.postgresql, pytest.mark.long]
 
 
 @pytest.mark.long

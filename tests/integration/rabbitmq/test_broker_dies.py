@@ -13,6 +13,7 @@ from tests.harness.work_queue import DELAY_SECONDS, WORK
 pytestmark = pytest.mark.rabbitmq
 
 
+@pytest.mark.long
 async def test_nothing_that_was_published_is_lost_when_the_broker_is_killed(
     rabbit_node: RabbitNode, bus: RabbitBus
 ) -> None:

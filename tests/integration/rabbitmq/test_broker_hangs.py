@@ -51,6 +51,7 @@ async def publish_on_and_on(bus: RabbitBus) -> None:
             await bus.publish([message()])
 
 
+@pytest.mark.long
 async def test_a_broker_without_memory_takes_acknowledgements_and_keeps_failed_events_in_hand(
     rabbit_node: RabbitNode, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
