@@ -8,21 +8,10 @@ from shared.engines import turns
 from shared.schema import DatabaseBroken, DatabaseUnfit
 from shared.settings import SettingsError, load
 from tests.harness.mariadb import MariaServer
-from tests.harness.room_on_server import opened
+from tests.harness.room_on_server import opened, refused
 from tests.integration.mariadb.conftest import BUSY_SECONDS
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.long]
-
-
-async def refused(url: str, kind: type[Exception], words: str) -> None:
-    async with opened(url) as database:
-        with pytest.raises(kind, match=words) as caught:
-            await database.migrate(API_MIGRATIONS)
-    assert caught.type is kind
-    told = str(caught.value)
-    assert told.startswith("LEADS_DATABASE_URL: 127.0.0.1:")
-    assert "\n" not in told
-    assert "s3cret" not in told
 
 
 async def test_what_is_wrong_with_the_url_is_said_and_not_tried_again(maria, maria_url):

@@ -1,8 +1,5 @@
 """The schema on MariaDB: made once, finished where it was cut, and the same with whatever defaults the server has."""
 
-import asyncio
-import sys
-
 import pytest
 from alembic.ddl.mysql import MySQLImpl
 from sqlalchemy import text
@@ -18,7 +15,7 @@ from shared.outbox import OutboxEvent
 from shared.problems import Problem
 from shared.schema import VERSION_TABLE, DatabaseUnfit, SchemaTooNew, newest_version
 from tests.harness.mariadb import query
-from tests.harness.room_on_server import API, COUNT, NOTIFIER, add, ask, opened
+from tests.harness.room_on_server import API, COUNT, NOTIFIER, add, ask, opened, started_at_once
 
 pytestmark = pytest.mark.mariadb
 
@@ -121,21 +118,8 @@ class KilledError(Exception):
     pass
 
 
-STARTS = """
-import asyncio, sys
-from services.api.settings import MIGRATIONS
-from shared.database import Database
-async def main():
-    database = Database(sys.argv[1])
-    await database.migrate(MIGRATIONS)
-    await database.close()
-asyncio.run(main())
-"""
-
-
 async def test_rooms_that_start_at_once_take_turns_at_the_migrations(maria_url):
-    rooms = [await asyncio.create_subprocess_exec(sys.executable, "-c", STARTS, maria_url) for _ in range(3)]
-    assert [await room.wait() for room in rooms] == [0, 0, 0]
+    assert await started_at_once(maria_url) == [0, 0, 0]
     assert query(maria_url, "SELECT count(*) FROM alembic_version") == [(1,)]
 
 

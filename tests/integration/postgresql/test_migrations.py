@@ -1,8 +1,5 @@
 """The schema on PostgreSQL: the same as the classes describe, made once, never half, each room its own."""
 
-import asyncio
-import sys
-
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -16,7 +13,7 @@ from shared.outbox import OutboxEvent
 from shared.problems import Problem
 from shared.schema import DatabaseUnfit, SchemaTooNew
 from tests.harness.postgresql import query
-from tests.harness.room_on_server import API, COUNT, NOTIFIER, ask, opened
+from tests.harness.room_on_server import API, COUNT, NOTIFIER, ask, opened, started_at_once
 from tests.harness.schemas import COMPARED
 
 pytestmark = pytest.mark.postgresql
@@ -73,21 +70,8 @@ async def test_both_rooms_share_one_database_and_neither_sees_the_tables_of_the_
             await database.read(ask("SELECT count(*) FROM emails"))
 
 
-STARTS = """
-import asyncio, sys
-from services.api.settings import MIGRATIONS
-from shared.database import Database
-async def main():
-    database = Database(sys.argv[1])
-    await database.migrate(MIGRATIONS)
-    await database.close()
-asyncio.run(main())
-"""
-
-
 async def test_rooms_that_start_at_once_take_turns_at_the_migrations(postgres_url):
-    rooms = [await asyncio.create_subprocess_exec(sys.executable, "-c", STARTS, postgres_url) for _ in range(3)]
-    assert [await room.wait() for room in rooms] == [0, 0, 0]
+    assert await started_at_once(postgres_url) == [0, 0, 0]
     versions = query(postgres_url, "SELECT count(*) FROM api.alembic_version")
     assert versions == [(1,)]
 
