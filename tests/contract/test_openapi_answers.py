@@ -124,6 +124,7 @@ async def test_answers_to_a_lead_are_as_documented(client: Client):
     shown(await client.post_lead("bob@example.com", RESUME, headers=many), "headers-too-large")
 
 
+@pytest.mark.long
 async def test_answers_to_a_lead_by_ticket_are_as_documented(deployment: Deployment, client: Client):
     async def wanted(filename: str = "cv.pdf", size_bytes: int = len(RESUME)) -> Answer:
         return await client.call("POST", "/leads/uploads", json={"filename": filename, "size_bytes": size_bytes})

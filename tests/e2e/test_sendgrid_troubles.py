@@ -77,6 +77,7 @@ async def dead_letters(deployment: Deployment) -> int:
     return int(shown.output.splitlines()[1].split()[-1])
 
 
+@pytest.mark.long
 async def test_after_a_429_nothing_is_sent_before_the_reset_and_no_attempt_is_burned(house: House):
     house.sendgrid.behave("429", times=2, seconds=3)
     before = house.sendgrid.requests

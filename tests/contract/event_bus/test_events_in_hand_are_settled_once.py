@@ -26,6 +26,7 @@ async def test_an_acknowledged_event_is_gone(bus: EventBus, work: Queue) -> None
         assert await is_quiet(deliveries)
 
 
+@pytest.mark.long
 async def test_what_a_killed_consumer_had_in_hand_comes_to_another(
     bus: EventBus, bus_url: str, topology: Topology, work: Queue
 ) -> None:

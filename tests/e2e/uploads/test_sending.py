@@ -28,6 +28,7 @@ from tests.harness.sizes import House
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.mark.long
 async def test_twenty_megabytes_become_a_lead_with_the_same_bytes_and_its_emails(house: House, client: Client):
     body = docx(20_000_000)
     answer = await wanted(client, len(body), r"C:\people\Résumé.docx")

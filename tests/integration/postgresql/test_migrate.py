@@ -143,6 +143,7 @@ def test_a_run_that_another_has_taken_over_from_writes_nothing_any_more(site: Si
     assert in_postgresql(site.url) == in_sqlite(site.data)
 
 
+@pytest.mark.long
 def test_of_two_that_begin_at_once_one_goes_on(site: Site, monkeypatch, capsys):
     make_tables, others = Target._make, []
 
@@ -188,6 +189,7 @@ def killed_when(is_so: Callable[[], bool], *options: str) -> None:
     assert child.wait() == -signal.SIGKILL
 
 
+@pytest.mark.long
 def test_an_answer_that_nobody_reads_is_not_taken_for_rows_that_differ(site: Site):
     """Exit status 1 says that nothing was changed over."""
     command_line = [sys.executable, "-m", "services.cli", "migrate", "--finish"]

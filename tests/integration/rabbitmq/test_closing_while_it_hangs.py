@@ -16,7 +16,7 @@ from tests.harness.bus_steps import HAPPENED
 from tests.harness.rabbitmq import RabbitNode
 from tests.harness.work_queue import DELAY_SECONDS, TOPOLOGY, WORK
 
-pytestmark = pytest.mark.rabbitmq
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.long]
 
 MORE_THAN_SOCKETS_HOLD = 30_000_000
 SLOW_MACHINE_SECONDS = 1.5
