@@ -93,6 +93,8 @@ async def test_a_storage_that_is_gone_is_a_503_at_once_and_nothing_is_kept(house
 async def test_a_storage_that_hangs_is_a_503_within_five_seconds_and_leaves_nothing_behind(
     house: House, client: Client, size_bytes: int
 ):
+    first = await client.post_lead(f"first-{size_bytes}@example.com", pdf(3000))  # without any lead nothing is swept
+    await wait_for(house.inbox, 2, lead_id=first.json["id"])
     look = kept.traces(house.deployment, house.inbox)
     before = look()
     with hanging(house.deployment, "storage"):
