@@ -149,15 +149,15 @@ def _begin_in_postgresql(connection: Connection) -> None:
 @contextmanager
 def _alone(connection: Connection) -> Iterator[None]:
     """MySQL commits at each change of a table, so the turn is the session's, and ends with it: it is not used again."""
-    with connection.begin():
-        if connection.dialect.is_mariadb:  # type: ignore[attr-defined]
-            connection.execute(text("SET SESSION max_statement_time = 0"))
-        connection.execute(text("SET SESSION lock_wait_timeout = 86400"))
-        while (turn := connection.execute(_MIGRATION_LOCK).scalar()) == 0:
-            log.info("another process brings the database up to date")
-    if turn is None:
-        raise RuntimeError("the server could not give the turn to bring the database up to date")
     try:
+        with connection.begin():
+            if connection.dialect.is_mariadb:  # type: ignore[attr-defined]
+                connection.execute(text("SET SESSION max_statement_time = 0"))
+            connection.execute(text("SET SESSION lock_wait_timeout = 86400"))
+            while (turn := connection.execute(_MIGRATION_LOCK).scalar()) == 0:
+                log.info("another process brings the database up to date")
+            if turn is None:
+                raise RuntimeError("the server could not give the turn to bring the database up to date")
         yield
     finally:
         connection.invalidate()

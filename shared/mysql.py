@@ -13,10 +13,12 @@ _REFUSED = "refused the login: check the user, its host part, the password, and 
 _NOT_ALLOWED = "does not let the user of the URL do what Leads must: GRANT ALL on that database to the user"
 _TOO_SLOW = "took too long over a statement: see its load; work then goes on by itself"
 _CONNECTIONS = "has no connection left: raise max_connections, or run fewer rooms on it"
+_OWN_LIMIT = "gives the user of the URL no more: see its limits (SHOW CREATE USER) and max_user_connections"
 _STOPPING = "is being stopped or started; work then goes on by itself"
 _BROKEN = "broke the connection: see its log; work then goes on by itself"
 _DAMAGED = "is damaged: see its log, and restore a backup"
 
+_FILES = "cannot read or write its files: see its log, and how full its disk is"
 _PLUGIN = (
     "asks for a way to sign in that is not known here: ALTER USER … IDENTIFIED WITH mysql_native_password, or MySQL's "
     "caching_sha2_password"
@@ -24,21 +26,21 @@ _PLUGIN = (
 _NOT_YET = "does not let the user of the URL in yet: "
 
 TELLING = {
-    3: _NO_ROOM,
-    1026: _NO_ROOM,
+    3: _FILES,
+    1026: _FILES,
     1021: _NO_ROOM,
     1114: _NO_ROOM,
     1034: _DAMAGED,
     1712: _DAMAGED,
     1877: _DAMAGED,
     1040: _CONNECTIONS,
-    1203: _CONNECTIONS,
-    1226: _CONNECTIONS,
+    1203: _OWN_LIMIT,
+    1226: _OWN_LIMIT,
     1044: _REFUSED,
     1045: _REFUSED,
     1698: _REFUSED,
     1130: "does not let this machine in: the host part of the user must be this machine's address, or '%'",
-    1129: "has blocked this machine after many errors: FLUSH HOSTS there, or restart it",
+    1129: "has blocked this machine after many errors: `mysqladmin flush-hosts` there",
     3159: "takes no connection without TLS: put `?ssl=required` behind the URL, or `?ssl=verify_identity`",
     1251: _PLUGIN,
     2059: _PLUGIN,
@@ -58,12 +60,13 @@ TELLING = {
     3024: _TOO_SLOW,
     1053: _STOPPING,
     1077: _STOPPING,
-    1030: "cannot read or write its files: see its log",
+    1030: _FILES,
     1158: _BROKEN,
     1159: _BROKEN,
     1160: _BROKEN,
     1161: _BROKEN,
-    1317: _BROKEN,
+    1317: "was told to end a statement; work then goes on by itself",
+    1047: "is not ready: is it a node of a cluster that has lost the others?",
     1927: _BROKEN,
     2006: _BROKEN,
     2013: _BROKEN,

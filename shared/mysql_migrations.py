@@ -14,7 +14,7 @@ from alembic.ddl.base import AddColumn, DropColumn
 from alembic.ddl.mysql import MySQLImpl
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import CreateIndex, CreateTable, DropIndex, DropTable
+from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable, DropIndex, DropTable
 
 from shared.dialect import TURNS, TURNS_COUNT
 from shared.mysql import number_of
@@ -26,6 +26,7 @@ DONE_BEFORE: Mapping[type[Any], int] = {
     DropTable: 1051,
     DropColumn: 1091,
     DropIndex: 1091,
+    AddConstraint: 1061,
 }
 """By what is asked for: the number of the error that says that it is there already, or gone already."""
 

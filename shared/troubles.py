@@ -11,7 +11,7 @@ from shared import mysql, postgresql, sqlite
 AWAY = "does not answer: check that its server runs there and can be reached; work then goes on by itself"
 NO_TLS = "does not speak TLS as the URL asks for it: see what `ssl` says there, and whose certificate that server has"
 
-_NO_TLS_FOR_GOOD = frozenset({"CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"})
+_BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def trouble_of(error: BaseException) -> Trouble | None:
         return Trouble(postgresql.TELLING[key], key in postgresql.LASTING)
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
-            return Trouble(NO_TLS, is_lasting=cause.reason in _NO_TLS_FOR_GOOD)
+            return Trouble(NO_TLS, is_lasting=not isinstance(cause, _BROKEN_OFF))
     number = mysql.number_of(error)
     if number in mysql.TELLING:
         return Trouble(mysql.TELLING[number], number in mysql.LASTING)

@@ -5,7 +5,7 @@ A plain ASGI middleware, not Starlette's `BaseHTTPMiddleware`: the latter costs 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -234,8 +234,12 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
         return problem_response(Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail))
     if any(one["type"] == "json_invalid" for one in error.errors()):
         return problem_response(Problem(ProblemType.MALFORMED_REQUEST, "The body cannot be read as JSON."))
-    errors = [FieldError(".".join(str(p) for p in one["loc"][1:]) or "body", str(one["msg"])) for one in error.errors()]
+    errors = [FieldError(_field(one["loc"]), str(one["msg"]).removeprefix("Value error, ")) for one in error.errors()]
     return problem_response(invalid_fields(*errors))
+
+
+def _field(place: Sequence[object]) -> str:
+    return ".".join(str(part) for part in place[1:]) or "body"
 
 
 def _says_json(request: Request) -> bool:

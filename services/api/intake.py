@@ -23,7 +23,7 @@ from services.api.leads import LeadView
 from services.api.places import Places
 from services.api.resumes import ResumeKind
 from services.api.search import search_text
-from services.api.storage_client import StorageClient
+from services.api.storage_client import StorageClient, StoredBlob
 from services.api.store import (
     Duplicate,
     Kept,
@@ -99,13 +99,12 @@ class Intake:
             blob_id = new_id()
             stored = await self._storage.put(blob_id, upload.resume_chunks(), attachment(upload.filename))
         try:
-            if (stored.size_bytes, stored.sha256) != (upload.size_bytes, upload.sha256):
-                raise _damaged_on_the_way()
+            _refuse_if_damaged(stored, upload)
             resume = Resume(blob_id, upload.filename, upload.kind.content_type, upload.size_bytes, upload.sha256)
             new = _submission(upload.applicant, resume, caller)
             with step("commit lead and event"):
                 outcome = await self._leads.add(new)
-        except Problem:
+        except Exception:
             await self._discard_unless_kept(blob_id)
             raise
         if isinstance(outcome, Kept):
@@ -193,10 +192,12 @@ def _fingerprint(lead: NewLead) -> str:
     return hashlib.sha256(json.dumps(same).encode()).hexdigest()
 
 
-def _damaged_on_the_way() -> Problem:
+def _refuse_if_damaged(stored: StoredBlob, upload: Upload) -> None:
+    if (stored.size_bytes, stored.sha256) == (upload.size_bytes, upload.sha256):
+        return
     log.error("the storage keeps other bytes than were received")
     detail = "The resume was damaged on its way. Nothing was kept: please try again."
-    return Problem(ProblemType.UNAVAILABLE, detail, retry_after_seconds=RETRY_AFTER_SECONDS)
+    raise Problem(ProblemType.UNAVAILABLE, detail, retry_after_seconds=RETRY_AFTER_SECONDS)
 
 
 def _answered(outcome: Replayed | Duplicate | ResumeTaken | KeyReused) -> Accepted:

@@ -94,8 +94,10 @@ class Pool(Turns):
         try:
             return await connection.run_sync(work)
         finally:
-            await connection.close()  # which may ask the server to take back what is open
-            cut.cancel()
+            try:
+                await connection.close()  # which may ask the server to take back what is open
+            finally:
+                cut.cancel()
 
     async def _connect(self) -> AsyncConnection:
         """A connection that is not known to be dead. A server that is just starting is waited for."""

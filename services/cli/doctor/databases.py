@@ -62,7 +62,8 @@ def _place(url: str) -> object:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # which is said by whoever opens it
         return url
-    return parsed.host, parsed.port, parsed.database
+    socket = parsed.query.get("unix_socket")
+    return socket or ((parsed.host or "localhost").lower(), parsed.port or 3306), parsed.database
 
 
 async def check_staff(patient: Patient) -> list[Finding]:

@@ -6,10 +6,13 @@ from functools import partial
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DataError
 
 from services.api import leads, store
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
+from shared.engines import mysql
 from shared.problems import Problem, ProblemType
+from shared.troubles import trouble_of
 from tests.harness.mariadb import holding, query
 from tests.harness.room_on_server import ADD, COUNT, add, ask, opened
 from tests.harness.submissions import submission
@@ -64,13 +67,35 @@ async def test_of_two_that_wait_for_each_other_both_succeed(maria_url):
         assert await database.read(ask("SELECT sum(token_version) FROM users")) == 6
 
 
-async def test_a_statement_that_takes_too_long_is_given_up_and_named(database, monkeypatch):
-    def work(session):
-        session.execute(text("SET SESSION max_statement_time = 0.2"))
-        session.execute(text("SELECT SLEEP(5)"))
+async def test_a_statement_that_takes_too_long_is_given_up_and_named(maria_url, monkeypatch):
+    monkeypatch.setattr(mysql, "STATEMENT_SECONDS", 0.2)
+    async with opened(maria_url) as database:
+        with pytest.raises(Problem) as caught:
+            await database.write(ask("SELECT SLEEP(5)"))
+    assert trouble_of(caught.value.__cause__).words.startswith("took too long over a statement")
 
-    with pytest.raises(Problem):
-        await database.write(work)
+
+async def test_what_is_left_open_is_not_handed_to_whoever_comes_next(database):
+    """As by a server that refuses a COMMIT: by a limit of the user, or a node that has lost its cluster."""
+
+    def leave_open(connection):
+        cursor = connection.connection.cursor()
+        cursor.execute(ADD.format("", "left open"))
+        cursor.close()
+
+    def own_id(session):
+        return session.execute(text("SELECT CONNECTION_ID()")).scalar()
+
+    before = {await database.write(own_id) for _ in range(8)}
+    await database._writer.run(leave_open)
+    assert await database.write(COUNT) == 0
+    assert await database.write(own_id) not in before
+
+
+async def test_what_does_not_fit_is_an_error_of_its_own_and_no_outage(database):
+    with pytest.raises(DataError):
+        await database.write(add("a" * 400))
+    await database.write(add("a" * 380))
 
 
 async def test_who_goes_away_does_not_take_the_transaction_along(database, maria_url):
