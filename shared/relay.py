@@ -39,8 +39,8 @@ GATHER_SECONDS = 0.01
 BURST_GATHER_SECONDS = 0.05
 """A short wait after a wake-up, so that a burst of commits shares one publish: longer while one is going on."""
 
-BURST = 4
-"""So many events at a time are a burst."""
+BURST_PER_SECOND = 400
+"""So many events are a burst, counted over the wait that they shared, long or short."""
 
 BACK_OFF_SECONDS = (0.1, 1.0)
 """First and longest wait after a failed publish; full jitter in between. A returned broker is found within 1 s."""
@@ -76,7 +76,7 @@ class Relay:
 
     async def run(self) -> None:
         """Drain for ever; returns only by cancellation, which leaves every event where it was or marked."""
-        look_at = 0.0
+        look_at, gather_seconds = 0.0, GATHER_SECONDS
         while True:
             try:
                 if time.monotonic() >= look_at:
@@ -89,7 +89,9 @@ class Relay:
             if sent or self._failures:
                 self._recovered()
             if sent < BATCH:
-                await self._sleep(BURST_GATHER_SECONDS if sent >= BURST else GATHER_SECONDS)
+                is_burst = sent >= BURST_PER_SECOND * gather_seconds
+                gather_seconds = BURST_GATHER_SECONDS if is_burst else GATHER_SECONDS
+                await self._sleep(gather_seconds)
 
     async def drain_once(self) -> int:
         """Publish and mark one batch; returns how many. Raises `BusUnavailable` after marking what was confirmed."""

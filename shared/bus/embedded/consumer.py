@@ -29,6 +29,9 @@ from shared.topology import Queue
 POLL_SECONDS = 0.02
 """How often a consumer with room asks whether another process committed something, and so how late it may notice."""
 
+BUSY_POLL_SECONDS, BUSY_FOR_SECONDS = 0.005, 1.0
+"""The same for a while after something came: where one message came another follows."""
+
 BEATS_PER_LEASE = 5
 """Turns in the span of a lease when nothing else calls for one. They are also the sweep for anything overlooked."""
 
@@ -122,6 +125,7 @@ class EmbeddedConsumer:
         self._tried = asyncio.Event()
         self._leaving = False
         self._version = 0
+        self._busy_until = 0.0
         self._failures = 0
         self._repeats = Repeats()
         self._task: asyncio.Task[None] | None = None
@@ -235,6 +239,8 @@ class EmbeddedConsumer:
             self._hand.difference_update(self._drain())
         self._member = replace(self._member, number=outcome.number)
         self._version = outcome.version
+        if outcome.claims:
+            self._busy_until = time.monotonic() + BUSY_FOR_SECONDS
         for claim in outcome.claims:
             delivery = EmbeddedDelivery(self, claim)
             self._hand.add(delivery)
@@ -250,8 +256,9 @@ class EmbeddedConsumer:
         rest_until = time.monotonic() + seconds
         watching = self._room > 0 and not self._failures
         while not self._wake.is_set() and (left := rest_until - time.monotonic()) > 0:
+            poll_seconds = BUSY_POLL_SECONDS if time.monotonic() < self._busy_until else POLL_SECONDS
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, POLL_SECONDS) if watching else left):
+                async with asyncio.timeout(min(left, poll_seconds) if watching else left):
                     await self._wake.wait()
             if watching and await self._sees_news():
                 return
