@@ -25,8 +25,8 @@ _HEAD = """\
 
 Written by `make bench ARGS=--write`: do not edit. Each part is measured in one run, with the load generator on the same
 cores; what counts is the ratio to the peers and floors of that run, since absolute figures drift from machine to
-machine. Every accepted lead was looked up afterwards: none lacked its row, resume, event or e-mails. Why what is missed is
-missed, and what would change it: [0017](decisions/0017-where-the-time-goes.md#what-is-missed-and-why).
+machine. Every accepted lead was looked up afterwards: none lacked its row, resume, event or e-mails. Why what is missed
+is missed, and what would change it: [0017](decisions/0017-where-the-time-goes.md#what-is-missed-and-why).
 """
 
 
