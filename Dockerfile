@@ -5,10 +5,12 @@ ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /opt/leads
 COPY requirements/runtime.txt /tmp/
-# Wheels only, each checked against its hash: nothing is compiled, so no compiler is needed, here or later.
+# Wheels only, each checked against its hash: nothing is compiled, so no compiler is needed, here or later, nor the sources
+# that some of them bring.
 RUN python -m venv --without-pip .venv \
  && python -m pip --python .venv/bin/python install --no-cache-dir --disable-pip-version-check --no-input \
-    --only-binary :all: --require-hashes --requirement /tmp/runtime.txt
+    --only-binary :all: --require-hashes --requirement /tmp/runtime.txt \
+ && find .venv \( -name '*.c' -o -name '*.pyx' \) -delete
 COPY leads leads
 COPY shared shared
 COPY services services
