@@ -18,7 +18,7 @@ from shared.metrics import LOG_RECORDS_LOST
 CORRELATION_HEADER = "X-Correlation-ID"
 """Request and response header. The same id is on the event (`correlationid`) and on every log line of the way."""
 
-CHATTY_LOGGERS = ("aiormq", "aio_pika", "asyncmy", "python_multipart")
+CHATTY_LOGGERS = ("aiormq", "aio_pika", "python_multipart")
 """Libraries that log with a stack what they also raise, and what we then say in one line."""
 
 _stack_without_values = structlog.processors.ExceptionRenderer(

@@ -4,6 +4,7 @@ InnoDB keeps every table, and instants and texts come back as they went in, what
 commit is on the disk when it returns only the server's own settings say: `unfit` looks.
 """
 
+import logging
 import ssl
 from collections.abc import Sequence
 from functools import partial
@@ -51,6 +52,7 @@ def open_mysql(url: URL, setting: str) -> Engines:
     """Connects to nothing yet. Raises `SettingsError` for a URL that cannot work."""
     if not url.database:
         raise not_offered(setting)
+    logging.getLogger("asyncmy").setLevel(logging.CRITICAL)  # it passes on what servers remark on Alembic's own table
     check_port(url, setting)
     check_options(url, setting, OPTIONS)
     pool = partial(_pool, url.set(drivername="mysql+asyncmy"), setting)
