@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from shared.engines import turns
 from shared.engines.pool import (
     CONNECT_SECONDS,
+    IDLE_SECONDS,
     READERS,
     STATEMENT_SECONDS,
     WRITERS,
@@ -36,10 +37,6 @@ TLS_MODES = ("disabled", "required", "verify_identity")
 """As MySQL's own programs name them (https://dev.mysql.com/doc/refman/8.4/en/connection-options.html)."""
 
 SQL_MODE = "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
-
-IDLE_SECONDS = 60
-"""After so long the server ends a connection on which nothing is said, and what is open on it: whoever had it may have
-lost its power, and its locks would stay for hours. An idle one is opened anew when it is needed."""
 
 _READ_COMMITTED = ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",)
 _ONE_SNAPSHOT = (
@@ -119,7 +116,7 @@ def _always(*, is_mariadb: bool) -> Sequence[str]:
     if not is_mariadb:
         limit = f"max_execution_time = {STATEMENT_SECONDS * 1000:.0f}"  # of SELECTs; others end with the connection
     return (
-        f"SET SESSION wait_timeout = {IDLE_SECONDS}",
+        f"SET SESSION wait_timeout = {IDLE_SECONDS}",  # of the whole connection: one that is idle is opened anew
         "SET SESSION time_zone = '+00:00', SESSION default_storage_engine = 'InnoDB'",
         f"SET SESSION innodb_lock_wait_timeout = {lock_seconds}, SESSION lock_wait_timeout = {lock_seconds}",
         f"SET SESSION {limit}",

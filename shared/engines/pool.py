@@ -36,6 +36,10 @@ STATEMENT_SECONDS = 10.0
 SILENCE_SECONDS = 12.0
 """After so long in one piece of work the connection is cut: the server, or the way to it, is frozen."""
 
+IDLE_SECONDS = 60
+"""After so long the server ends a transaction on which nothing is said: whoever began it may have lost its power, and
+its locks would stay for hours."""
+
 CLOSE_SECONDS = 0.5
 """For what is under way at the end, and for goodbyes. A server that hangs answers none, and would keep a room that is
 told to stop for ever."""

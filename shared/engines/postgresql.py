@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from shared.engines import turns
 from shared.engines.pool import (
     CONNECT_SECONDS,
+    IDLE_SECONDS,
     READERS,
     STATEMENT_SECONDS,
     WRITERS,
@@ -68,7 +69,7 @@ def _engine(url: URL, count: int, schema: str, settings: Mapping[str, str]) -> A
                 "synchronous_commit": "on",  # whatever the database's default is: what returned is on the disk
                 "lock_timeout": f"{turns.BUSY_TIMEOUT_SECONDS:.2f}s",
                 "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
-                "idle_in_transaction_session_timeout": "60s",  # whoever lost its power gives back its locks
+                "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
                 "timezone": "UTC",
                 **settings,
             },

@@ -5,10 +5,11 @@ import time
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.util import await_only
 
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
 from shared.database import Database
-from shared.engines import pool, turns
+from shared.engines import mysql, pool, postgresql, turns
 from shared.problems import Problem, ProblemType
 from tests.harness.kept import rows
 from tests.harness.mariadb import MISSING as NO_MARIADB
@@ -113,6 +114,33 @@ async def test_a_frozen_server_is_noticed_and_no_connection_hangs_on_it_for_good
         async with asyncio.timeout(30):
             await retried(database, add("after"))
         assert rows(database_url_of(database), "SELECT email FROM users ORDER BY 1")[0] == ("after",)
+
+
+@pytest.mark.long
+async def test_who_lost_its_power_gives_back_its_locks(server, monkeypatch):
+    """It is frozen here: to the server that is the same."""
+    for engine in (mysql, postgresql):
+        monkeypatch.setattr(engine, "IDLE_SECONDS", 1)
+    url = server.url(server.add_database())
+    async with opened(url) as lost, opened(url) as other:
+        await lost.migrate(API_MIGRATIONS)
+        await lost.write(add("a"))
+        change = text("UPDATE users SET token_version = token_version + 1")
+
+        async def freeze(seconds: float) -> None:
+            await asyncio.sleep(seconds)
+
+        def begin_and_say_no_more(session):
+            session.execute(change)
+            await_only(freeze(3))
+
+        frozen = asyncio.create_task(lost.write(begin_and_say_no_more))
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(2.5):
+            await retried(other, lambda session: session.execute(change))
+        with pytest.raises(Problem):
+            await frozen
+        assert await other.read(ask("SELECT token_version FROM users")) == 2
 
 
 @pytest.mark.long

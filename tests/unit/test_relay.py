@@ -88,6 +88,22 @@ async def test_a_wake_up_publishes_long_before_the_sweep_would(house, monkeypatc
             await until(lambda: house.marked()[-1:] == ids)  # noqa: B023 - awaited within the round
 
 
+async def test_a_burst_is_waited_for_only_while_there_is_one(house, monkeypatch):
+    """A hundred a second, which come five in a long wait, are none."""
+    waits = []
+
+    async def slept(seconds: float) -> None:
+        waits.append(seconds)
+        await house.commit(coming.pop(0)) if coming else await asyncio.Event().wait()
+
+    coming = [4, 20, 19, 3]
+    monkeypatch.setattr(house.relay, "_sleep", slept)
+    async with running(house.relay):
+        await until(lambda: len(waits) == 5)
+    short, long = relay.GATHER_SECONDS, relay.BURST_GATHER_SECONDS
+    assert waits == [short, long, long, short, short]
+
+
 async def test_a_lost_wake_up_costs_one_sweep_at_most(house, monkeypatch):
     monkeypatch.setattr(relay, "SWEEP_SECONDS", 0.1)
     async with running(house.relay):
