@@ -10,24 +10,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Enum, MetaData, create_engine
 from sqlmodel import SQLModel
 
-from services.api import tables as api
-from services.api.settings import MIGRATIONS as API_MIGRATIONS
-from services.notifier import tables as notifier
-from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
 from shared.database import Database
-from shared.outbox import OutboxEvent
 from shared.schema import DatabaseUnfit, SchemaTooNew
-from tests.harness.schemas import COMPARED
-
-ROOMS = pytest.mark.parametrize(
-    ("migrations", "classes"),
-    [
-        pytest.param(
-            API_MIGRATIONS, (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, api.RateCount, OutboxEvent), id="api"
-        ),
-        pytest.param(NOTIFIER_MIGRATIONS, (notifier.Email,), id="notifier"),
-    ],
-)
+from tests.harness.schemas import COMPARED, ROOMS
 
 
 async def migrate(path: Path, migrations: Path) -> None:
@@ -64,13 +49,15 @@ def set_version(path: Path, version: str) -> None:
 
 
 @ROOMS
-async def test_migrations_make_what_the_classes_describe(tmp_path, migrations, classes):
+async def test_migrations_make_what_the_classes_describe(tmp_path, setting, migrations, classes):
     await migrate(tmp_path / "a.db", migrations)
     assert differences(tmp_path / "a.db", classes) == []
 
 
 @ROOMS
-async def test_the_partial_index_of_the_outbox_and_every_other_is_the_same_either_way(tmp_path, migrations, classes):
+async def test_the_partial_index_of_the_outbox_and_every_other_is_the_same_either_way(
+    tmp_path, setting, migrations, classes
+):
     """Alembic does not compare what stands behind an index's WHERE."""
     await migrate(tmp_path / "migrated.db", migrations)
     described = MetaData()
@@ -87,14 +74,14 @@ def indexes(path: Path) -> set[str]:
 
 
 @ROOMS
-def test_no_column_has_a_type_that_postgresql_would_have_to_be_taught_first(migrations, classes):
+def test_no_column_has_a_type_that_postgresql_would_have_to_be_taught_first(setting, migrations, classes):
     """A native enum is a type of its own there, which no migration makes."""
     types = [column.type for cls in classes for column in cls.__table__.columns]
     assert not [type_ for type_ in types if isinstance(type_, Enum) and type_.native_enum]
 
 
 @ROOMS
-async def test_migrating_again_changes_nothing(tmp_path, migrations, classes):
+async def test_migrating_again_changes_nothing(tmp_path, setting, migrations, classes):
     path = tmp_path / "a.db"
     await migrate(path, migrations)
     before = schema(path)
@@ -103,7 +90,9 @@ async def test_migrating_again_changes_nothing(tmp_path, migrations, classes):
 
 
 @ROOMS
-async def test_a_database_of_the_first_version_is_brought_up_to_date_and_keeps_its_rows(tmp_path, migrations, classes):
+async def test_a_database_of_the_first_version_is_brought_up_to_date_and_keeps_its_rows(
+    tmp_path, setting, migrations, classes
+):
     first = tmp_path / "first" / "versions"
     first.mkdir(parents=True)
     shutil.copy(next(migrations.glob("0001_*.py")), first)
@@ -132,7 +121,7 @@ def rows(path: Path, table: str) -> int:
 
 
 @ROOMS
-async def test_a_database_of_a_newer_version_is_left_alone_with_one_clear_line(tmp_path, migrations, classes):
+async def test_a_database_of_a_newer_version_is_left_alone_with_one_clear_line(tmp_path, setting, migrations, classes):
     path = tmp_path / "a.db"
     await migrate(path, migrations)
     set_version(path, "9999_of_tomorrow")
@@ -148,7 +137,7 @@ async def test_a_database_of_a_newer_version_is_left_alone_with_one_clear_line(t
 
 
 @ROOMS
-async def test_tables_of_something_else_are_left_alone_with_one_clear_line(tmp_path, migrations, classes):
+async def test_tables_of_something_else_are_left_alone_with_one_clear_line(tmp_path, setting, migrations, classes):
     path = tmp_path / "a.db"
     with sqlite3.connect(path) as connection:
         connection.execute(f"CREATE TABLE {classes[-1].__tablename__} (of_another_program TEXT)")
@@ -160,7 +149,7 @@ async def test_tables_of_something_else_are_left_alone_with_one_clear_line(tmp_p
 
 
 @ROOMS
-def test_migrations_are_one_line_without_forks(migrations, classes):
+def test_migrations_are_one_line_without_forks(setting, migrations, classes):
     from alembic.script import ScriptDirectory
 
     script = ScriptDirectory(str(migrations.parent), version_locations=[str(migrations)])
@@ -168,7 +157,7 @@ def test_migrations_are_one_line_without_forks(migrations, classes):
 
 
 @ROOMS
-async def test_a_migration_that_fails_half_way_leaves_nothing_behind(tmp_path, migrations, classes):
+async def test_a_migration_that_fails_half_way_leaves_nothing_behind(tmp_path, setting, migrations, classes):
     path = tmp_path / "a.db"
     with sqlite3.connect(path) as connection:
         connection.execute(f"CREATE VIEW {classes[-1].__tablename__} AS SELECT 1")

@@ -7,30 +7,17 @@ from sqlalchemy.exc import IntegrityError
 
 from services.api import tables as api
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
-from services.notifier import tables as notifier
 from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
 from shared.dialect import take_turns
 from shared.engines import pool
-from shared.outbox import OutboxEvent
 from shared.problems import Problem
 from shared.schema import VERSION_TABLE, DatabaseUnfit, SchemaTooNew, newest_version
 from tests.harness.mariadb import query
-from tests.harness.room_on_server import API, COUNT, NOTIFIER, add, ask, opened, started_at_once
+from tests.harness.room_on_server import COUNT, NOTIFIER, add, ask, opened, started_at_once
+from tests.harness.schemas import ROOMS
 
 pytestmark = pytest.mark.mariadb
 
-ROOMS = pytest.mark.parametrize(
-    ("setting", "migrations", "classes"),
-    [
-        pytest.param(
-            API,
-            API_MIGRATIONS,
-            (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, api.RateCount, OutboxEvent),
-            id="api",
-        ),
-        pytest.param(NOTIFIER, NOTIFIER_MIGRATIONS, (notifier.Email,), id="notifier"),
-    ],
-)
 OURS = f"table_schema = DATABASE() AND table_name <> '{VERSION_TABLE}'"
 
 

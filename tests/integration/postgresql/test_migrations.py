@@ -5,31 +5,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import MetaData
 
-from services.api import tables as api
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
-from services.notifier import tables as notifier
 from services.notifier.settings import MIGRATIONS as NOTIFIER_MIGRATIONS
-from shared.outbox import OutboxEvent
 from shared.problems import Problem
 from shared.schema import DatabaseUnfit, SchemaTooNew
 from tests.harness.postgresql import query
-from tests.harness.room_on_server import API, COUNT, NOTIFIER, ask, opened, started_at_once
-from tests.harness.schemas import COMPARED
+from tests.harness.room_on_server import COUNT, NOTIFIER, ask, opened, started_at_once
+from tests.harness.schemas import COMPARED, ROOMS
 
 pytestmark = pytest.mark.postgresql
-
-ROOMS = pytest.mark.parametrize(
-    ("setting", "migrations", "classes"),
-    [
-        pytest.param(
-            API,
-            API_MIGRATIONS,
-            (api.Lead, api.IdempotencyKey, api.User, api.AuditRun, api.RateCount, OutboxEvent),
-            id="api",
-        ),
-        pytest.param(NOTIFIER, NOTIFIER_MIGRATIONS, (notifier.Email,), id="notifier"),
-    ],
-)
 
 
 @ROOMS
