@@ -5,14 +5,13 @@ runs is the engine's affair: SQLite has threads for it, a server the event loop 
 is on the disk with each.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Enum, Table, text
@@ -21,6 +20,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import SQLModel
 
 from shared.engines import open_engines
+from shared.grouping import Grouping, Item, Outcome
 from shared.metrics import COMMIT_GROUP_SIZE
 from shared.problems import Problem, ProblemType
 from shared.schema import bring_up_to_date, told_in_words
@@ -29,8 +29,6 @@ RETRY_AFTER_SECONDS = 5
 LARGEST_GROUP = 64
 """Most items that share a commit: beyond this the first waits longer than a lone fsync would have cost it."""
 
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
 Result = TypeVar("Result")
 
 log = structlog.get_logger()
@@ -88,56 +86,19 @@ class Writes(Protocol):
     async def write(self, work: Callable[[Session], Result]) -> Result: ...
 
 
-class GroupCommit(Generic[Item, Outcome]):
+class GroupCommit(Grouping[Item, Outcome]):
     """Many callers, one durable transaction: while one commit is on its way to the disk, the next group gathers.
 
     `flush` gets the items of a group in the order they came and answers with one outcome for each, in that order.
-    `add` returns an outcome only after the commit. A group that fails is tried again one by one, so that nobody is
-    refused for what a neighbour sent.
+    `add` returns an outcome only after the commit.
     """
 
     def __init__(self, database: Writes, flush: Callable[[Session, Sequence[Item]], Sequence[Outcome]]) -> None:
-        self._database = database
-        self._flush = flush
-        self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
-        self._committer: asyncio.Task[None] | None = None
+        async def commit(items: Sequence[Item]) -> Sequence[Outcome]:
+            COMMIT_GROUP_SIZE.observe(len(items))
+            return await database.write(lambda session: flush(session, items))
 
-    async def add(self, item: Item) -> Outcome:
-        """The item's outcome, once it is durable. Raises what `flush` or the commit raised."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if self._committer is None or self._committer.done():
-            self._committer = asyncio.create_task(self._commit_groups())
-        return await future
-
-    async def _commit_groups(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:LARGEST_GROUP], self._waiting[LARGEST_GROUP:]
-            COMMIT_GROUP_SIZE.observe(len(group))
-            await self._commit(group)
-
-    async def _commit(self, group: Sequence[tuple[Item, "asyncio.Future[Outcome]"]]) -> None:
-        items = [item for item, _ in group]
-        try:
-            outcomes = await self._database.write(lambda session: self._flush(session, items))
-        except Exception as error:  # noqa: BLE001 - handed to the callers, who wait for nothing else
-            await self._after_failure(group, error)
-            return
-        for (_, future), outcome in zip(group, outcomes, strict=True):
-            if not future.done():
-                future.set_result(outcome)
-
-    async def _after_failure(self, group: Sequence[tuple[Item, "asyncio.Future[Outcome]"]], error: Exception) -> None:
-        if isinstance(error, Problem):
-            # Whoever came meanwhile would be told the same, after waiting for as long once more.
-            group, self._waiting = [*group, *self._waiting], []
-        elif len(group) > 1:
-            for one in group:
-                await self._commit([one])
-            return
-        for _, future in group:
-            if not future.done():
-                future.set_exception(error)
+        super().__init__(commit, largest=LARGEST_GROUP)
 
 
 def text_enum(members: type[StrEnum]) -> Enum:

@@ -23,7 +23,8 @@ from services.api.leads import LeadView
 from services.api.places import Places
 from services.api.resumes import ResumeKind
 from services.api.search import search_text
-from services.api.storage_client import StorageClient, StoredBlob
+from services.api.storage_client import StorageClient
+from services.api.storage_puts import StoredBlob
 from services.api.store import (
     Duplicate,
     Kept,

@@ -8,7 +8,8 @@ from http import HTTPStatus
 import structlog
 
 from services.api.resumes import ResumeKind, inspect, inspector_for, kind_of
-from services.api.storage_client import StorageClient, StoredBlob
+from services.api.storage_client import StorageClient
+from services.api.storage_puts import StoredBlob
 from services.api.store import Resume
 from shared.problems import Problem, ProblemType
 from shared.tickets import Ticket

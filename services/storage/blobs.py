@@ -3,11 +3,12 @@
 A blob is written once under an id that is used once, and never changes after that.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from shared.blob_group import ShortBlob
 from shared.disposition import ATTACHMENT
 from shared.problems import Problem, ProblemType
 
@@ -50,6 +51,12 @@ class BlobStore(Protocol):
 
         The same bytes under the same id once more are kept already: the receipt is the same. Raises `BlobExists` for
         other bytes (what is there stays as it is), and `StorageFull`.
+        """
+
+    async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt]:
+        """`put` of several whole ones with different ids; their receipts, in that order.
+
+        Raises what `put` raises for one of them. Of the others some may be kept then.
         """
 
     async def receipt(self, blob_id: str) -> Receipt:

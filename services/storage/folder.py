@@ -234,7 +234,7 @@ def open_private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
-def write_all(descriptor: int, body: bytes | bytearray) -> None:
+def write_all(descriptor: int, body: bytes | bytearray | memoryview) -> None:
     """All of it: `write` may take a part, as it does just before the disk is full."""
     left = memoryview(body)
     while left:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
+from services.storage.group_route import GroupRoute
 from services.storage.routes import BlobRoutes, Guard
 from services.storage.settings import StorageSettings
 from services.storage.stores import store_of
@@ -37,6 +38,7 @@ def create_app(settings: StorageSettings) -> FastAPI:
         openapi_url=None,
     )
     BlobRoutes(store.blobs, guard, max_bytes=settings.resume_max_bytes).add_to(app)
+    GroupRoute(store.blobs, guard, max_bytes=settings.resume_max_bytes).add_to(app)
     if store.uploads:
         tickets = Tickets(settings.resolved_service_secret)
         UploadRoutes(store.blobs, store.uploads, tickets, max_bytes=settings.resume_max_bytes).add_to(app, guard)

@@ -11,7 +11,7 @@ whose answer was lost.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -31,9 +31,10 @@ from services.storage.blobs import (
     StorageBroken,
     StoreUnfit,
 )
-from services.storage.bodies import PIECE_BYTES, CountedBody
+from services.storage.bodies import PIECE_BYTES, CountedBody, in_one
 from services.storage.buckets import ANSWER_SECONDS, TROUBLES, Bucket, is_bucket_missing, trouble_of
 from services.storage.folder import INCOMING, NEWEST_LEAD
+from shared.blob_group import ShortBlob
 from shared.disposition import ATTACHMENT
 from shared.ids import is_id, new_id
 from shared.metrics import BLOB_BYTES_WRITTEN
@@ -80,6 +81,11 @@ class ObjectBlobs:
             self._arriving.discard(blob_id)
         BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
         return receipt
+
+    async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt]:
+        puts = [asyncio.ensure_future(self.put(blob.id, in_one(blob.body), blob.disposition)) for blob in blobs]
+        await asyncio.wait(puts)  # also when one fails: the others are under way
+        return [put.result() for put in puts]
 
     async def receipt(self, blob_id: str) -> Receipt:
         facts = await self.facts(blob_id)

@@ -123,7 +123,9 @@ class BlobRoutes:
         blob_id = request.path_params["blob_id"]
         _refuse_unless_id(blob_id)
         announce_upload(request.scope)
-        receipt = await self._blobs.put(blob_id, self._body(request), _disposition(request))
+        receipt = await self._blobs.put(
+            blob_id, self._body(request), attached(request.headers.get("Content-Disposition", ""))
+        )
         log_more(request, blob=blob_id, size_bytes=receipt.size_bytes)
         return JSONResponse(vars(receipt), status_code=201)
 
@@ -184,7 +186,7 @@ class BlobRoutes:
         left_bytes = self._max_bytes
         more = True
         while more:
-            message = await receive(request, deadline, _too_slow)
+            message = await receive(request, deadline, too_slow)
             left_bytes -= len(message.get("body", b""))
             if left_bytes < 0:
                 raise too_large(self._max_bytes)
@@ -221,9 +223,8 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     return all_of_them()
 
 
-def _disposition(request: Request) -> str:
+def attached(said: str) -> str:
     """What the file may be saved as, as the caller says it, or an attachment without a name."""
-    said = request.headers.get("Content-Disposition", "")
     return said if _NAMED_ATTACHMENT.fullmatch(said) else ATTACHMENT
 
 
@@ -270,7 +271,7 @@ def _refuse_unless_id(blob_id: str) -> None:
         raise BlobMissing
 
 
-def log_more(request: Request, **more: str | int) -> None:
+def log_more(request: Request, **more: object) -> None:
     """For the one line that the front hall logs of this request."""
     request.scope["state"].setdefault("log", {}).update(more)
 
@@ -287,6 +288,7 @@ def too_large(max_bytes: int) -> Problem:
     return Problem(ProblemType.BODY_TOO_LARGE, detail, headers={"Connection": "close"})
 
 
-def _too_slow() -> Problem:
+def too_slow() -> Problem:
+    """The 408 of a body that does not end in time."""
     detail = f"The whole resume must arrive within {BODY_DEADLINE_SECONDS:.0f} seconds."
     return Problem(ProblemType.REQUEST_TIMEOUT, detail, headers={"Connection": "close"})

@@ -145,8 +145,14 @@ STORAGE = {
         [_after("services.storage.objects", "obstore.put_async", _puts_a_blob)],
         only_with=BUCKET,
     ),
-    "answer made": Step("nothing of it was sent", [_after("services.storage.routes", "BlobRoutes.put")]),
-    "answered": Step("the api has its receipt", [_after(*_SEND, counts=_answers("PUT", "/blobs/"))]),
+    "answer made": Step(
+        "nothing of it was sent",
+        [
+            _after("services.storage.routes", "BlobRoutes.put"),
+            _after("services.storage.group_route", "GroupRoute.put_group"),
+        ],
+    ),
+    "answered": Step("the api has its receipt", [_after(*_SEND, counts=_answers("PUT", "/blobs"))]),
 }
 
 LONG_INTO_A_BUCKET = {

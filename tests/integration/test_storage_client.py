@@ -7,7 +7,8 @@ from hashlib import sha256
 
 import pytest
 
-from services.api.storage_client import SHORT_MAX_BYTES, StorageClient, StoredBlob
+from services.api.storage_client import StorageClient
+from services.api.storage_puts import SHORT_MAX_BYTES, StoredBlob
 from shared import limited_http
 from shared.ids import new_id
 from shared.problems import Problem, ProblemType
@@ -93,7 +94,7 @@ async def test_a_storage_whose_clock_is_hours_away_takes_the_resume_all_the_same
         return late(subject, lifetime_seconds, ahead_seconds=ahead_seconds - hours * 3600)
 
     monkeypatch.setattr(made_here, "issue", issue)
-    monkeypatch.setattr("services.api.storage_client.time", Clock(time.time() - hours * 3600))
+    monkeypatch.setattr("services.api.storage_hop.time", Clock(time.time() - hours * 3600))
     async with StorageClient(f"http://127.0.0.1:{storage.port}", made_here) as client:
         blob_id = new_id()
         assert (await client.put(blob_id, pieces(b"x"))).size_bytes == 1
@@ -119,7 +120,7 @@ async def test_a_storage_that_takes_our_token_again_is_ready_again_whatever_it_a
             await client.put(new_id(), pieces(b"x"))
         with pytest.raises(RuntimeError, match="another LEADS_SERVICE_SECRET"):
             await client.check()
-        client._tokens, client._token_until = Tokens(SECRET, SERVICE), 0.0
+        client._hop._tokens, client._hop._token_until = Tokens(SECRET, SERVICE), 0.0
         async with client.get(new_id(), None) as response:
             assert response.status == 404
         await client.check()
