@@ -1,4 +1,7 @@
-"""Leads, with its embedded defaults, or on RabbitMQ and PostgreSQL of its own. Only the rate limits are off."""
+"""Leads, with its embedded defaults, or on RabbitMQ and PostgreSQL of its own. Only the rate limits are off.
+
+The rooms run on the processors that `leads up` gives them.
+"""
 
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
@@ -10,6 +13,7 @@ from bench import kept
 from bench.peers.process import resident_mib
 from bench.peers.protocol import Kept
 from bench.peers.rows import Row, rows
+from services.cli.pinning import processors
 from shared.ids import new_id
 from shared.postgresql import SCHEMAS
 from tests.harness.client import Client
@@ -35,7 +39,9 @@ class Leads:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             settings = await stack.enter_async_context(self._surroundings())
-            self.deployment = await stack.enter_async_context(deployed(self._folder, {**settings, **self._settings}))
+            self.deployment = await stack.enter_async_context(
+                deployed(self._folder, {**settings, **self._settings}, processors("auto"))
+            )
             self._stack = stack.pop_all()
         return self
 

@@ -35,12 +35,15 @@ class Room:
     ready_url: str
     port_setting: str = ""
     needed_by: tuple[str, ...] = ()
+    processors: frozenset[int] = frozenset()
+    """Those that it runs on; empty: on any."""
 
     @property
     def tethered_command(self) -> tuple[str, ...]:
-        """The command, made to end when the process that asks for it here ends."""
+        """The command, made to end when the process that asks for it here ends, and to run where it is to."""
         tether = (sys.executable, "-I", "-S", str(_TETHER))
-        return (*tether, str(os.getpid()), *self.command)
+        processors = ",".join(map(str, sorted(self.processors)))
+        return (*tether, str(os.getpid()), processors, *self.command)
 
 
 def check_port(room: Room, host: str) -> None:

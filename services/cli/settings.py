@@ -17,6 +17,7 @@ class CliSettings(Settings):
     database_url: str = ""
     notifier_database_url: str = ""
     mail_url: str = ""
+    cpu_pinning: str = Field(default="auto", pattern="^(auto|off)$")
     sendgrid_api_key: SecretStr | None = Field(default=None, validation_alias="SENDGRID_API_KEY")
 
     @property

@@ -4,10 +4,11 @@ import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.cli.banner import print_banner
 from services.cli.init import EXIT_FAILED, NotPrepared, StaffLogin, first_start, login_line
+from services.cli.pinning import processors
 from services.cli.room import PortTaken, Room, check_port
 from services.cli.settings import CliSettings
 from services.cli.signals import Stopped, StopSignals
@@ -18,6 +19,11 @@ from shared.settings import SettingsError, authority, exit_with
 
 def rooms(settings: CliSettings) -> tuple[Room, ...]:
     """The three, in the order in which they become ready."""
+    shares = processors(settings.cpu_pinning)
+    return tuple(replace(room, processors=shares.get(room.name, room.processors)) for room in _rooms(settings))
+
+
+def _rooms(settings: CliSettings) -> tuple[Room, ...]:
     return (
         _room(settings, "storage", settings.storage_port, needed_by=("api",)),
         _room(settings, "notifier", settings.notifier_port),

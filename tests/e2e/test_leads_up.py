@@ -49,7 +49,13 @@ def test_everything_is_reachable_while_it_runs_and_gone_after(tmp_path: Path, en
         for door in ("LEADS_API_PORT", "LEADS_STORAGE_PORT", "LEADS_NOTIFIER_PORT"):
             with urllib.request.urlopen(f"http://127.0.0.1:{environment[door]}/readyz", timeout=5) as answer:
                 assert answer.status == 200
-        assert _by_room(leads)["notifier"].nice() > _by_room(leads)["api"].nice()
+        rooms = _by_room(leads)
+        assert os.sched_getscheduler(rooms["notifier"].pid) == os.SCHED_IDLE
+        assert os.sched_getscheduler(rooms["api"].pid) == os.SCHED_OTHER
+        assert "nice 19" in Path(f"/proc/{rooms['notifier'].pid}/autogroup").read_text()
+        if len(os.sched_getaffinity(0)) > 1:
+            assert len(os.sched_getaffinity(rooms["api"].pid)) == 1
+            assert not os.sched_getaffinity(rooms["api"].pid) & os.sched_getaffinity(rooms["storage"].pid)
         leads.signal(signal.SIGTERM)
         assert leads.wait() == 0
     assert len(children) == 3

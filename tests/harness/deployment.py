@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,18 @@ PORTS = range(12_000, 32_000)
 
 
 class Deployment:
-    """Three rooms under one folder. `settings` are environment variables beside the ones every test needs."""
+    """Three rooms under one folder. `settings` are environment variables beside the ones every test needs.
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    `processors` are those that a room runs on; on any where it is not named.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        processors: Mapping[str, Collection[int]] | None = None,
+    ) -> None:
+        self.processors = processors or {}
         self.folder = folder
         self.data = folder / "data"
         self.ports = dict(zip(ROOMS, free_ports(len(ROOMS)), strict=True))
@@ -122,6 +131,8 @@ class Deployment:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        if kind in self.processors:
+            os.sched_setaffinity(self.processes[room].pid, self.processors[kind])
 
     async def ready(self, room: str) -> None:
         """Wait for the room's /readyz."""
@@ -181,9 +192,13 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deployed(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Deployment]:
+async def deployed(
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    processors: Mapping[str, Collection[int]] | None = None,
+) -> AsyncIterator[Deployment]:
     """A running deployment, ended afterwards."""
-    deployment = Deployment(folder, settings)
+    deployment = Deployment(folder, settings, processors)
     try:
         await deployment.start()
         yield deployment

@@ -1,0 +1,48 @@
+"""The processors of rooms: the api has one, the others what is left, and none is shared out where there is one only."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.cli import tether
+from services.cli.pinning import processors
+from services.cli.room import Room
+
+
+@pytest.fixture(params=[{0, 1}, {2, 3, 5, 7}])
+def usable(request, monkeypatch) -> set[int]:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: request.param)
+    return request.param
+
+
+def test_the_api_has_one_and_the_others_have_the_rest(usable: set[int]):
+    shares = processors("auto")
+    assert len(shares["api"]) == 1
+    assert shares["api"] < usable
+    assert shares["storage"] == shares["notifier"] == usable - shares["api"]
+
+
+def test_several_of_us_on_a_machine_do_not_all_take_the_same_one(usable: set[int]):
+    assert set().union(*(processors("auto")["api"] for _ in range(200))) == usable
+
+
+def test_nothing_is_shared_out_where_that_is_not_wanted_or_there_is_one_only(monkeypatch):
+    assert processors("off") == {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    assert processors("auto") == {}
+
+
+@pytest.mark.parametrize("wanted", [frozenset[int](), frozenset({max(os.sched_getaffinity(0))})])
+def test_a_room_runs_where_it_is_told_to(wanted: frozenset[int]):
+    tell = "import os; print(sorted(os.sched_getaffinity(0)))"
+    room = Room("api", (sys.executable, "-c", tell), 1, "", processors=wanted)
+    told = subprocess.run(room.tethered_command, capture_output=True, text=True, check=True).stdout
+    assert told.strip() == str(sorted(wanted or os.sched_getaffinity(0)))
+
+
+def test_a_room_starts_on_others_when_its_processors_are_gone():
+    command = (sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid()), "1000", "true")
+    assert subprocess.run(command, check=False).returncode == 0
