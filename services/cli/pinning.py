@@ -6,7 +6,9 @@ time. Spread over processors it pays for each of these hand-overs, and for other
 
 import os
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
 OFF = "off"
 
@@ -14,12 +16,33 @@ OFF = "off"
 def processors(pinning: str) -> Mapping[str, frozenset[int]]:
     """The processors of each room by its name, as `LEADS_CPU_PINNING` says: one for the api, the others for the rest.
 
-    Empty where there is nothing to share out, or that is not wanted. It is a random one, since several of us may run on
-    a machine.
+    Empty where there is nothing to share out, or that is not wanted. The api's is one that devices leave alone, and a
+    random one of these, since several of us may run on a machine.
     """
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     if pinning == OFF or len(usable) < 2:  # noqa: PLR2004
         return {}
-    apis = frozenset({random.choice(sorted(usable))})  # noqa: S311 - no secret
+    apis = frozenset({random.choice(_quiet(usable))})  # noqa: S311 - no secret
     others = frozenset(usable) - apis
     return {"api": apis, "storage": others, "notifier": others}
+
+
+def _quiet(usable: Collection[int]) -> list[int]:
+    """Those that devices have interrupted at most twice as often as the one that they have least."""
+    counts = _device_interrupts()
+    least = min(counts.get(one, 0) for one in usable)
+    return [one for one in sorted(usable) if counts.get(one, 0) <= 2 * least]
+
+
+def _device_interrupts() -> dict[int, int]:
+    """How often devices have interrupted each processor (/proc/interrupts in proc(5)); empty where nobody tells."""
+    counts: Counter[int] = Counter()
+    try:
+        names, *lines = Path("/proc/interrupts").read_text().splitlines()
+        processors = [int(name.removeprefix("CPU")) for name in names.split()]
+        for source, *told in (line.split() for line in lines):
+            if source.rstrip(":").isdigit():  # the others are the processors' own: timers, calls to one another
+                counts.update(dict(zip(processors, map(int, told[: len(processors)]), strict=True)))
+    except (OSError, ValueError):
+        return {}
+    return counts

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from services.cli import tether
+from services.cli import pinning, tether
 from services.cli.pinning import processors
 from services.cli.room import Room
 
@@ -15,6 +16,7 @@ from services.cli.room import Room
 @pytest.fixture(params=[{0, 1}, {2, 3, 5, 7}])
 def usable(request, monkeypatch) -> set[int]:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: request.param)
+    monkeypatch.setattr(pinning, "Path", lambda _: SimpleNamespace(read_text=lambda: ""))
     return request.param
 
 
@@ -27,6 +29,16 @@ def test_the_api_has_one_and_the_others_have_the_rest(usable: set[int]):
 
 def test_several_of_us_on_a_machine_do_not_all_take_the_same_one(usable: set[int]):
     assert set().union(*(processors("auto")["api"] for _ in range(200))) == usable
+
+
+def test_the_api_has_one_that_devices_leave_alone(usable: set[int], monkeypatch):
+    busy = max(usable)
+    head = " ".join(f"CPU{one}" for one in range(busy + 1))
+    disk = " ".join("56249284" if one == busy else "1345" for one in range(busy + 1))
+    timer = " ".join("0" if one == busy else "99999999" for one in range(busy + 1))
+    told = f"    {head}\n 36: {disk} PCI-MSIX disk\nLOC: {timer} Local timer interrupts\nERR: 0\n"
+    monkeypatch.setattr(pinning, "Path", lambda _: SimpleNamespace(read_text=lambda: told))
+    assert set().union(*(processors("auto")["api"] for _ in range(200))) == usable - {busy}
 
 
 def test_nothing_is_shared_out_where_that_is_not_wanted_or_there_is_one_only(monkeypatch):
