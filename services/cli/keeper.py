@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 
 from services.cli import journal
+from services.cli.pinning import settle
 from services.cli.room import Room
 
 FIRST_DELAY_SECONDS = 0.2
@@ -32,6 +33,11 @@ class Keeper:
         finally:
             self.kill()
             self.gone.set()
+
+    def settle(self) -> None:
+        """All rooms are ready: this one settles on its processors. When it is started again, it starts there."""
+        if self.room.processors and self._process is not None:
+            settle(self._process.pid, self.room.processors)
 
     def hold(self) -> None:
         """From now on a room that ends is not started again."""
@@ -64,7 +70,9 @@ class Keeper:
     async def _live(self) -> int:
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self.room.tethered_command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+                *self.room.tethered_command(self.room.processors if self.was_ready else ()),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
             )
         except OSError as error:  # no process or memory left: this may pass
             journal.alarm("room cannot be started", room=self.room.name, reason=error.strerror)

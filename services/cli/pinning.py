@@ -4,6 +4,7 @@ The api is one busy thread and a few that it waits for, and hands Python's lock 
 time. Spread over processors it pays for each of these hand-overs, and for others that take turns with it on them.
 """
 
+import contextlib
 import os
 import random
 from collections import Counter
@@ -25,6 +26,13 @@ def processors(pinning: str) -> Mapping[str, frozenset[int]]:
     apis = frozenset({random.choice(_quiet(usable))})  # noqa: S311 - no secret
     others = frozenset(usable) - apis
     return {"api": apis, "storage": others, "notifier": others}
+
+
+def settle(pid: int, on: Collection[int]) -> None:
+    """Have a process that runs, with its threads, go on on these processors, if it and they are still there."""
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - numbers, not paths
+            os.sched_setaffinity(int(thread), on)
 
 
 def _quiet(usable: Collection[int]) -> list[int]:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,14 +37,12 @@ class Room:
     port_setting: str = ""
     needed_by: tuple[str, ...] = ()
     processors: frozenset[int] = frozenset()
-    """Those that it runs on; empty: on any."""
+    """Those that it runs on once it is ready; empty: on any. To get ready fast takes all there are."""
 
-    @property
-    def tethered_command(self) -> tuple[str, ...]:
-        """The command, made to end when the process that asks for it here ends, and to run where it is to."""
+    def tethered_command(self, processors: Collection[int] = ()) -> tuple[str, ...]:
+        """The command, made to end when the process that asks for it here ends, and to run on these, if any."""
         tether = (sys.executable, "-I", "-S", str(_TETHER))
-        processors = ",".join(map(str, sorted(self.processors)))
-        return (*tether, str(os.getpid()), processors, *self.command)
+        return (*tether, str(os.getpid()), ",".join(map(str, sorted(processors))), *self.command)
 
 
 def check_port(room: Room, host: str) -> None:

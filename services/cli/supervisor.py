@@ -55,6 +55,8 @@ class Supervisor:
         for keeper in self._keepers:  # in turn: a room that needs another is not asked before that one is up
             await until_ready(keeper.room)
             keeper.was_ready = True
+        for keeper in self._keepers:
+            keeper.settle()
         self._announce()
 
     async def _await_signal(self) -> None:

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from services.api import setup
 from services.api.settings import ApiSettings
+from services.cli.pinning import settle
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("storage", "notifier", "api")
@@ -108,6 +109,8 @@ class Deployment:
             self.launch(room)
         for room in ROOMS:
             await self.ready(room)
+        for room, processors in self.processors.items():
+            settle(self.processes[room].pid, processors)
 
     def add(self, room: str) -> str:
         """A place for one more process of `room`; its name (`api-2`) is what it is launched, asked and killed by."""
@@ -131,8 +134,6 @@ class Deployment:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        if kind in self.processors:
-            os.sched_setaffinity(self.processes[room].pid, self.processors[kind])
 
     async def ready(self, room: str) -> None:
         """Wait for the room's /readyz."""

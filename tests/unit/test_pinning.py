@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from services.cli import pinning, tether
-from services.cli.pinning import processors
+from services.cli.pinning import processors, settle
 from services.cli.room import Room
 
 
@@ -50,11 +50,26 @@ def test_nothing_is_shared_out_where_that_is_not_wanted_or_there_is_one_only(mon
 @pytest.mark.parametrize("wanted", [frozenset[int](), frozenset({max(os.sched_getaffinity(0))})])
 def test_a_room_runs_where_it_is_told_to(wanted: frozenset[int]):
     tell = "import os; print(sorted(os.sched_getaffinity(0)))"
-    room = Room("api", (sys.executable, "-c", tell), 1, "", processors=wanted)
-    told = subprocess.run(room.tethered_command, capture_output=True, text=True, check=True).stdout
+    room = Room("api", (sys.executable, "-c", tell), 1, "")
+    told = subprocess.run(room.tethered_command(wanted), capture_output=True, text=True, check=True).stdout
     assert told.strip() == str(sorted(wanted or os.sched_getaffinity(0)))
 
 
 def test_a_room_starts_on_others_when_its_processors_are_gone():
     command = (sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid()), "1000", "true")
     assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_a_process_that_runs_settles_with_all_its_threads():
+    one = max(os.sched_getaffinity(0))
+    threads = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    with subprocess.Popen(
+        (sys.executable, "-c", f"{threads}; print('here', flush=True); time.sleep(60)"), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        settle(process.pid, {one})
+        tasks = [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()]
+        assert [os.sched_getaffinity(task) for task in tasks] == [{one}, {one}]
+        process.kill()
+    settle(process.pid, {one})  # it is gone, and nobody minds
