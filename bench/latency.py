@@ -17,6 +17,7 @@ from bench.peers.sendgrid import ANSWER_SECONDS, Mail, Provider
 from bench.rounds import own_folder, say
 from bench.size import Size
 from bench.wrk import RESUME_BYTES
+from services.cli.pinning import processors
 from tests.chaos.storm import NO_ANSWER
 from tests.harness.client import Client
 from tests.harness.deployment import Deployment, deployed
@@ -44,7 +45,10 @@ class Sent:
 async def measure(size: Size, folder: Path) -> Result:
     """One run."""
     with own_folder(folder, "latency") as room:
-        async with Provider(room / "provider") as provider, deployed(room, provider.settings) as leads:
+        async with (
+            Provider(room / "provider") as provider,
+            deployed(room, provider.settings, processors("auto")) as leads,
+        ):
             sent, errors = await _send(leads, size.latency_rate, size.latency_seconds)
             say(f"latency: {len(sent):,} leads were accepted")
             await kept.wait_until_drained(leads)

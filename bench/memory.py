@@ -12,6 +12,7 @@ from bench import kept, wrk
 from bench.figures import Result, Table, at_most, number, reported
 from bench.rounds import own_folder, say
 from bench.size import Size
+from services.cli.pinning import processors
 from tests.harness.deployment import Deployment, deployed
 from tests.harness.files import pdf
 
@@ -33,7 +34,7 @@ async def measure(size: Size, folder: Path) -> Result:
     """One run."""
     resume = pdf(size.upload_bytes)
     with own_folder(folder, "memory") as room:
-        async with deployed(room, SETTINGS) as leads:
+        async with deployed(room, SETTINGS, processors("auto")) as leads:
             warm = await wrk.post_leads(f"{leads.api_url}/leads", WARM_UP_SECONDS)
             await kept.wait_until_drained(leads)
             await asyncio.sleep(REST_SECONDS)

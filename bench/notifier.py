@@ -14,6 +14,7 @@ from bench.peers.protocol import Lost
 from bench.peers.sendgrid import ANSWER_SECONDS, LIMIT_PER_SECOND, Provider, Requests
 from bench.rounds import own_folder, say
 from bench.size import Size
+from services.cli.pinning import processors
 from shared.bus import bus_for
 from shared.topology import leads_topology
 from tests.harness.deployment import Deployment
@@ -59,10 +60,11 @@ async def _round(bus: str, leads: int, folder: Path) -> tuple[float, Requests]:
             if bus == "RabbitMQ":
                 node = await stack.enter_async_context(broker(room / "rabbitmq"))
                 settings["LEADS_BROKER_URL"] = node.url()
-            deployment = Deployment(room, settings)
+            deployment = Deployment(room, settings, processors("auto"))
             stack.callback(deployment.end)
             await _fill(deployment, settings, leads)
             deployment.launch("notifier")
+            deployment.settle()
             await _sent(deployment, provider, 2 * leads)
             await deployment.stop("notifier")
             requests = provider.stop()

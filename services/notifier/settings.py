@@ -24,7 +24,7 @@ class NotifierSettings(Settings):
     staff_email: Annotated[tuple[str, ...], NoDecode] = ()
     public_url: str = ""
     prospect_mails_per_day: int = Field(default=5, ge=1)
-    concurrency: int = Field(default=16, ge=1, le=256, validation_alias="LEADS_NOTIFIER_CONCURRENCY")
+    concurrency: int = Field(default=64, ge=1, le=256, validation_alias="LEADS_NOTIFIER_CONCURRENCY")
     sendgrid_api_key: SecretStr | None = Field(default=None, validation_alias="SENDGRID_API_KEY")
     sendgrid_base_url: str = Field(default=DEFAULT_SENDGRID_BASE_URL, validation_alias="SENDGRID_BASE_URL")
 

@@ -109,8 +109,13 @@ class Deployment:
             self.launch(room)
         for room in ROOMS:
             await self.ready(room)
-        for room, processors in self.processors.items():
-            settle(self.processes[room].pid, processors)
+        self.settle()
+
+    def settle(self) -> None:
+        """Have the rooms that run go on where they are to."""
+        for room, process in self.processes.items():
+            if room in self.processors:
+                settle(process.pid, self.processors[room])
 
     def add(self, room: str) -> str:
         """A place for one more process of `room`; its name (`api-2`) is what it is launched, asked and killed by."""
