@@ -1,8 +1,8 @@
 """Several short blobs in one request: how the api writes such a group down, and the storage reads it.
 
 First a line of JSON that says what follows, `[{"id", "size_bytes", "disposition", "correlation_id"}, ...]`, then the
-bytes of all, one after the other. The answer is a JSON array of receipts in the same order. A group is refused as a
-whole: what was kept of it by then is no lead's, and the sweep takes it.
+bytes of all, one after the other. The answer is a JSON array with one outcome for each, in the same order: its receipt,
+`{"id", "size_bytes", "sha256"}`, or its id and why it was not kept, `{"id", "problem"}`.
 """
 
 import json
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from shared.events import is_correlation_id
 from shared.ids import is_id
 
 MEDIA_TYPE: Final = "application/vnd.leads.blob-group"
@@ -83,6 +84,8 @@ def _blob(said: object, rest: memoryview) -> ShortBlob:
             "size_bytes": int(size_bytes),
             "disposition": str(disposition),
             "correlation_id": str() | None as correlation_id,
-        } if is_id(blob_id) and 0 < size_bytes <= min(BLOB_MAX_BYTES, len(rest)):
+        } if is_id(blob_id) and (correlation_id is None or is_correlation_id(correlation_id)):
+            if isinstance(size_bytes, bool) or not 0 < size_bytes <= min(BLOB_MAX_BYTES, len(rest)):
+                raise ValueError("a blob is not as long as it says")
             return ShortBlob(blob_id, rest[:size_bytes], disposition, correlation_id)
     raise ValueError("a blob is not as it says")

@@ -1,4 +1,4 @@
-"""Many callers, one piece of work: while one group is under way, the next gathers. There is no timer."""
+"""Many callers, one piece of work: while one group is under way, the next gathers. A lone one never waits."""
 
 import asyncio
 import math
@@ -16,11 +16,11 @@ class Grouping(Generic[Item, Outcome]):
 
     An item counts as one, or as much as `weigh` says; one that weighs more than all goes by itself.
 
-    Behind one that takes longer than `patience_seconds` nobody waits who comes then: the next goes beside it.
+    Behind one that takes longer than `patience_seconds` nobody waits: the next goes beside it.
 
     `work` gets the items of a group in the order they came and answers with one outcome for each, in that order. A
-    group that fails is tried again one by one, so that nobody is refused for what a neighbour sent; but a `Problem` is
-    everybody's.
+    group that fails is tried again one by one, so that nobody is refused for what a neighbour sent. But a `Problem` is
+    everybody's, also of those who wait: work that has a `Problem` for one of a group gives it as that one's outcome.
     """
 
     def __init__(
@@ -38,31 +38,44 @@ class Grouping(Generic[Item, Outcome]):
         self._next_beside_at = 0.0
         """From when on another group may go beside those under way (event loop's time)."""
         self._busy = 0
+        self._look_again: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def add(self, item: Item) -> Outcome:
         """The item's outcome, once its group is done. Raises what the work raised."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if self._busy == 0 or loop.time() >= self._next_beside_at:
-            self._begin()
+        self._begin_if_it_is_time()
         return await future
 
-    def _begin(self) -> None:
+    def _begin_if_it_is_time(self) -> None:
+        """With what waits, if anything does. Else look again when it is."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            return
+        if self._busy and loop.time() < self._next_beside_at:
+            if self._look_again is None and self._next_beside_at < math.inf:
+                self._look_again = loop.call_at(self._next_beside_at, self._look)
+            return
         self._busy += 1
-        self._next_beside_at = asyncio.get_running_loop().time() + self._patience_seconds
+        self._next_beside_at = loop.time() + self._patience_seconds
         task = asyncio.create_task(self._work_off())
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+
+    def _look(self) -> None:
+        self._look_again = None
+        self._begin_if_it_is_time()
 
     async def _work_off(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 self._next_beside_at = loop.time() + self._patience_seconds
-                await self._do(self._next_group())
+                group = self._next_group()
+                self._begin_if_it_is_time()
+                await self._do(group)
                 if self._busy > 1 and loop.time() < self._next_beside_at:
                     return  # the others go on with what waits: few large groups are cheaper than many small ones
         finally:

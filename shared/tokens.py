@@ -43,11 +43,16 @@ UPLOAD = Audience("leads-uploads", "upload+jwt", 15 * 60)
 """Tickets, which `shared/tickets.py` makes."""
 
 
+KNOWN_MAX = 256
+"""How many tokens are remembered that were verified."""
+
+
 class Tokens:
     """Issues and verifies tokens of one audience, with HS256 (a secret) or RS256 (a PEM private key)."""
 
     def __init__(self, key: str, audience: Audience) -> None:
         self._audience = audience
+        self._known: dict[str, dict[str, Any]] = {}
         self._private: Any = key
         self._public: Any = key
         self.algorithm = "HS256"
@@ -71,7 +76,21 @@ class Tokens:
         return jwt.encode(payload, self._private, algorithm=self.algorithm, headers=headers)
 
     def verify(self, token: str, *, even_expired: bool = False) -> dict[str, Any]:
-        """The claims of a good token, or of one that was good until it expired. Raises `TokenRefused`."""
+        """The claims of a good token, or of one that was good until it expired. Raises `TokenRefused`.
+
+        One that was verified is known until it expires: most come many times.
+        """
+        known = self._known.get(token)
+        if known is not None and time.time() < known["exp"]:
+            return known.copy()
+        claims = self._verified(token, even_expired=even_expired)
+        self._known.pop(token, None)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.pop(next(iter(self._known)))
+        self._known[token] = claims
+        return claims.copy()
+
+    def _verified(self, token: str, *, even_expired: bool) -> dict[str, Any]:
         try:
             decoded = jwt.decode_complete(
                 token,

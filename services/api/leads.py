@@ -3,14 +3,12 @@
 import re
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Row
 
 from services.api import store
 from services.api.states import LeadState, may_move
-from services.api.tables import Lead
+from services.api.tables import Lead, LeadRow
 from shared.database import Database, as_utc
 from shared.ids import is_id
 from shared.problems import Problem, ProblemType
@@ -44,7 +42,7 @@ class LeadView(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, lead: Lead | store.NewLead | Row[Any]) -> "LeadView":
+    def of(cls, lead: Lead | LeadRow | store.NewLead) -> "LeadView":
         """The view of a row that has every column by its name."""
         return cls(
             id=lead.id,

@@ -5,10 +5,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from services.api import audits, leads, store
 from services.api.intake import Intake
+from services.api.lead_reads import LeadReads
 from services.api.openapi import INFO, describe
 from services.api.rate_counts import DatabaseCounts, ProcessCounts
 from services.api.rates import Rates
@@ -109,8 +111,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
     ask_directly(app, "POST", public.routes[0])
     app.include_router(upload_routes(settings, tickets, rates))
     app.include_router(login_routes(settings, staff, rates))
-    app.include_router(
-        lead_routes(database, storage, staff, redirect=settings.blob_redirect, search_resumes=settings.resume_search)
-    )
+    reads = LeadReads(database, storage, staff, redirect=settings.blob_redirect, search_resumes=settings.resume_search)
+    for_staff = lead_routes(database, staff, reads)
+    app.include_router(for_staff)
+    routes = {route.name: route for route in for_staff.routes if isinstance(route, APIRoute)}
+    ask_directly(app, "GET", routes["list_leads"], reads.page_straight)
+    ask_directly(app, "GET", routes["download_resume"], reads.resume_straight)
     describe(app)
     return app

@@ -16,7 +16,7 @@ from services.api.fields import email_key
 from services.api.resume_search.index import by_time, leads_with
 from services.api.resume_search.words import words_of
 from services.api.states import LeadState
-from services.api.tables import Lead
+from services.api.tables import Lead, LeadRow
 from shared.database import as_utc, table_of
 from shared.dialect import MYSQL, POSTGRESQL
 from shared.problems import FieldError, Problem, invalid_fields
@@ -33,6 +33,7 @@ NO_NUL = r"^[^\x00]*$"
 """Pattern of texts that are looked for: PostgreSQL has no place for U+0000, so nothing of that kind is kept."""
 
 _ESCAPE = "\\"
+_SHOWN = [table_of(Lead).c[name] for name in LeadRow._fields]
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class LeadQuery:
 
 @dataclass(frozen=True)
 class Page:
-    """The rows of one page, with every column of a lead by its name, and where the next page begins.
+    """The rows of one page, and where the next page begins.
 
     No `Lead`s: to make fifty of them costs more than to find them.
     """
 
-    leads: Sequence[Row[Any]]
+    leads: Sequence[LeadRow]
     next_cursor: str | None
 
 
@@ -77,7 +78,7 @@ def find_page(session: Session, query: LeadQuery) -> Page:
         return _page_by_words(session, query, words_of(query.resume), descending=descending)
     column: Any = getattr(Lead, field)
     place = tuple_(column, col(Lead.id))
-    statement = _filtered(session, select(*table_of(Lead).columns), query)
+    statement = _filtered(session, select(*_SHOWN), query)
     if query.cursor:
         value, lead_id = _decode(query.cursor, query.sort)
         last = tuple_(value, lead_id)
@@ -86,7 +87,7 @@ def find_page(session: Session, query: LeadQuery) -> Page:
             statement = statement.where(column <= value if descending else column >= value)
     order = [column.desc(), col(Lead.id).desc()] if descending else [column, col(Lead.id)]
     found = session.execute(statement.order_by(*order).limit(query.limit + 1)).all()
-    leads = found[: query.limit]
+    leads = [LeadRow._make(row) for row in found[: query.limit]]
     more = len(found) > query.limit
     return Page(leads, _encode(query.sort, getattr(leads[-1], field), leads[-1].id) if more else None)
 
@@ -95,7 +96,7 @@ def _page_by_words(session: Session, query: LeadQuery, words: Sequence[str], *, 
     """A page by time of the leads that have the words: as many of those as fill it are looked at, and no more."""
     sort = f"{query.sort} of a resume"
     place = _decode_number(query.cursor, sort) if query.cursor else None
-    filtered = _filtered(session, select(*table_of(Lead).columns), replace(query, resume=None))
+    filtered = _filtered(session, select(*_SHOWN), replace(query, resume=None))
     leads: list[tuple[int, Row[Any]]] = []
     at_once = LOOKED_AT
     while words and len(leads) <= query.limit:
@@ -109,7 +110,7 @@ def _page_by_words(session: Session, query: LeadQuery, words: Sequence[str], *, 
     more = len(leads) > query.limit
     page = leads[: query.limit]
     cursor = _encode(sort, str(page[-1][0]), page[-1][1].id) if more else None
-    return Page([row for _, row in page], cursor)
+    return Page([LeadRow._make(row) for _, row in page], cursor)
 
 
 def find_page_and_total(session: Session, query: LeadQuery, *, counted: bool) -> tuple[Page, int | None]:

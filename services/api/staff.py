@@ -21,6 +21,7 @@ from services.api.fields import EMAIL_MAX_BYTES
 from services.api.tables import Role, User
 from shared.database import Database
 from shared.dialect import take_turns
+from shared.grouping import Grouping
 from shared.problems import Problem, ProblemType
 from shared.tokens import TokenRefused, Tokens
 
@@ -29,6 +30,7 @@ PASSWORD_MIN_LENGTH = 12
 
 PASSWORD_MAX_BYTES = 1024
 HASHING_THREADS = 2
+LOOKED_UP_AT_ONCE = 64
 
 _ADDING = "adding a user"
 
@@ -53,6 +55,7 @@ class Staff:
         self._tokens = tokens
         self._lifetime = token_lifetime_seconds
         self._passwords = Passwords()
+        self._users = Grouping(self._look_up, largest=LOOKED_UP_AT_ONCE)
 
     async def sign_in(self, username: str, password: str) -> SignedIn:
         """A token for a right password. Raises `Problem` 401, the same and as slow for an unknown name."""
@@ -69,10 +72,15 @@ class Staff:
             claims = self._tokens.verify(token)
         except TokenRefused:
             _unauthenticated("The token is missing, expired or not one of ours: sign in again.")
-        user = await self._database.read(partial(get_user, email=claims["sub"]))
+        user = await self._users.add(claims["sub"])
         if user is None or user.disabled_at is not None or user.token_version != claims.get("ver"):
             _unauthenticated("This token is no longer valid: sign in again.")
         return user
+
+    async def _look_up(self, emails: Sequence[str]) -> Sequence[User | None]:
+        """Who these are right now: whoever asks while a look is under way waits for the next."""
+        found = await self._database.read(partial(get_users, emails=emails))
+        return [found.get(email) for email in emails]
 
     def public_keys(self) -> dict[str, Any]:
         """The JWK Set that verifies the tokens; empty unless they are signed with RS256."""
@@ -112,6 +120,12 @@ class Passwords:
             self._hasher.verify(password, self._nobodys_hash)
             return False
         return self._hasher.verify(password, password_hash)
+
+
+def get_users(session: Session, emails: Sequence[str]) -> dict[str, User]:
+    """Those users who have one of these addresses, written as they are kept."""
+    found = session.execute(select(User).where(col(User.email).in_(set(emails)))).scalars()
+    return {user.email: user for user in found}
 
 
 def get_user(session: Session, email: str) -> User | None:

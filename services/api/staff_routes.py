@@ -1,43 +1,28 @@
 """The staff's doors: sign in, find leads, read one, move it on, download its resume."""
 
-from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.security import OAuth2PasswordBearer
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from services.api import leads, search
-from services.api.downloads import open_download
+from services.api import leads
+from services.api.lead_reads import LeadReads
 from services.api.leads import LeadChange, LeadPage, LeadView, etag, find_lead
+from services.api.list_parameters import ListParameters
 from services.api.openapi import headers, refusals
 from services.api.rates import Rates, caller_address
 from services.api.resumes import ResumeKind
-from services.api.search import NO_NUL, PAGE_DEFAULT, PAGE_MAX, SORTS, LeadQuery
+from services.api.search import NO_NUL
 from services.api.settings import ApiSettings, rate
 from services.api.staff import Staff
-from services.api.states import LeadState
-from services.api.storage_client import StorageClient
 from services.api.tables import User
 from shared.database import Database
 from shared.problems import FieldError, Problem, ProblemType, invalid_fields
-from shared.web import is_head
 
 _BEARER = OAuth2PasswordBearer(tokenUrl="leads/login", auto_error=False, description="E-mail address and password.")
 
-
-def _in_utc(instant: datetime) -> datetime:
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("This is before or after all years that there are.") from None
-
-
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-"""In UTC, which is what all databases keep, and some take for granted."""
 
 LeadId = Annotated[str, Path(description="A lead's id.")]
 
@@ -55,43 +40,6 @@ class Credentials(BaseModel):
 
     username: str = Field(pattern=NO_NUL)
     password: str
-
-
-class ListParameters(BaseModel):
-    """What the list can be asked for."""
-
-    model_config = {"extra": "forbid"}
-
-    state: LeadState | None = Query(default=None, description="Only leads in this state.")
-    q: str | None = Query(default=None, max_length=200, pattern=NO_NUL, description="Words of the name or the address.")
-    resume: str | None = Query(
-        default=None, max_length=200, pattern=NO_NUL, description="Words that are in the resume, where that is offered."
-    )
-    email: str | None = Query(default=None, max_length=254, pattern=NO_NUL, description="The address, in any case.")
-    created_after: Instant | None = Query(default=None, description="Only leads sent after this instant.")
-    created_before: Instant | None = Query(default=None, description="Only leads sent before this instant.")
-    sort: str = Query(
-        default="-created_at",
-        description="With - before it for downwards.",
-        json_schema_extra={"enum": [sign + sort for sort in SORTS for sign in ("", "-")]},
-    )
-    limit: int = Query(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Leads on a page.")
-    cursor: str | None = Query(default=None, max_length=2000, description="`next_cursor` of the page before.")
-    total: bool = Query(default=False, description="Count all that match, which takes longer.")
-
-    def query(self) -> LeadQuery:
-        """The same in the words of the search."""
-        return LeadQuery(
-            state=self.state,
-            words=self.q,
-            resume=self.resume,
-            email=self.email,
-            created_after=self.created_after,
-            created_before=self.created_before,
-            sort=self.sort,
-            limit=self.limit,
-            cursor=self.cursor,
-        )
 
 
 class PublicKeys(BaseModel):
@@ -158,13 +106,8 @@ def login_routes(settings: ApiSettings, staff: Staff, rates: Rates) -> APIRouter
     return router
 
 
-def lead_routes(
-    database: Database, storage: StorageClient, staff: Staff, *, redirect: bool, search_resumes: bool
-) -> APIRouter:
-    """`/leads` for those who are signed in.
-
-    With `redirect`, resumes are fetched where they are, if that can be. With `search_resumes`, their words are known.
-    """
+def lead_routes(database: Database, staff: Staff, reads: LeadReads) -> APIRouter:
+    """`/leads` for those who are signed in."""
 
     async def signed_in(request: Request, token: Annotated[str | None, Depends(_BEARER)]) -> User:
         if len(request.headers.getlist("authorization")) > 1:
@@ -185,14 +128,9 @@ def lead_routes(
     )
     async def list_leads(request: Request, response: Response, asked: Annotated[ListParameters, Query()]) -> LeadPage:
         """Leads, newest first unless sorted otherwise, page by page. `Link` names the next page (RFC 8288)."""
-        query = asked.query()
-        if query.resume is not None and not search_resumes:
-            raise invalid_fields(FieldError("resume", "Resumes are not searched here (LEADS_RESUME_SEARCH)."))
-        page, total = await database.read(partial(search.find_page_and_total, query=query, counted=asked.total))
-        if page.next_cursor:
-            response.headers["Link"] = _next_link(request, page.next_cursor)
-        views = [LeadView.of(lead) for lead in page.leads]
-        return LeadPage(items=views, next_cursor=page.next_cursor, total=total)
+        page, found = await reads.page(request, asked)
+        response.headers.update(found)
+        return page
 
     @router.get(
         "/leads/{lead_id}",
@@ -255,13 +193,7 @@ def lead_routes(
         ] = None,
     ) -> Response:
         """The resume as it was sent, whole or in part (`Range`). Always a download, never a page of ours."""
-        lead = await find_lead(database, lead_id)
-        # A link is signed for GET: whoever followed it with HEAD would be refused.
-        url = await storage.link(lead.resume_path) if redirect and not is_head(request.scope) else None
-        if url is not None:
-            return RedirectResponse(url, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
-        found = await open_download(storage, lead, range_)
-        return StreamingResponse(found.chunks, found.status, found.headers, media_type=lead.resume_content_type)
+        return await reads.resume(request, lead_id, range_)
 
     return router
 
@@ -281,9 +213,3 @@ async def _credentials(request: Request) -> Credentials:
         raise invalid_fields(FieldError("username", detail), FieldError("password", detail)) from None
     detail = "Sign in with a form (application/x-www-form-urlencoded) or with JSON."
     raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
-
-
-def _next_link(request: Request, cursor: str) -> str:
-    """Relative, so that no header of the caller decides where it leads."""
-    query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return f'</leads?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'

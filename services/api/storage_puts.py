@@ -11,12 +11,11 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
-import aiohttp
 import structlog
 from starlette.requests import ClientDisconnect
-from structlog.contextvars import clear_contextvars
+from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars
 
-from services.api.storage_hop import ANSWER_SECONDS, TROUBLES, StorageHop
+from services.api.storage_hop import ANSWER_SECONDS, TROUBLES, StorageHop, try_again
 from shared import blob_group
 from shared.blob_group import ShortBlob
 from shared.grouping import Grouping
@@ -30,11 +29,10 @@ PATIENCE_SECONDS: Final = 0.02
 """A local disk has a group by then. A bucket has not, and several requests of its are under way."""
 
 ALONE_SECONDS: Final = 60.0
-"""For how long a storage that takes no groups, being of an earlier version, is asked for none."""
+"""For how long a storage that refused a group is sent each by itself: it may be of an earlier version."""
 
-_KNOWS_NO_GROUPS = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
-_AWAY = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE})
-"""Answers that each of a group would get. Any other refusal may be due to one of them."""
+_EVERYBODYS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE})
+"""Answers to a group that each of it would get by itself. Any other refusal may be the group's own."""
 
 log = structlog.get_logger()
 
@@ -52,7 +50,7 @@ class StoragePuts:
 
     def __init__(self, hop: StorageHop) -> None:
         self._hop = hop
-        self._short = Grouping(
+        self._short: Grouping[ShortBlob, StoredBlob | Problem] = Grouping(
             self._put_short,
             largest=blob_group.GROUP_MAX_BYTES,
             weigh=blob_group.weight,
@@ -74,12 +72,29 @@ class StoragePuts:
         short = ShortBlob(blob_id, bytes(held), disposition, correlation_id())
         if self._hop.is_traced or time.monotonic() < self._alone_until:
             return await self._put_one(short)
-        return await self._short.add(short)
+        outcome = await self._short.add(short)
+        if isinstance(outcome, Problem):
+            raise outcome
+        return outcome
 
-    async def _put_short(self, blobs: Sequence[ShortBlob]) -> Sequence[StoredBlob]:
-        """For whoever came together. Raises `_GroupRefused` for what may be the fault of one of them."""
-        clear_contextvars()  # whose request began this is no longer of interest
-        return [await self._put_one(blobs[0])] if len(blobs) == 1 else await self._put_group(blobs)
+    async def _put_short(self, blobs: Sequence[ShortBlob]) -> Sequence[StoredBlob | Problem]:
+        """For whoever came together: what becomes of one is no other's business."""
+        clear_contextvars()  # they are of whose request began this
+        if len(blobs) == 1:
+            return [await self._outcome(blobs[0])]
+        try:
+            return await self._put_group(blobs)
+        except _GroupRefused:
+            return await asyncio.gather(*map(self._outcome, blobs))
+        except Problem as problem:
+            return [problem] * len(blobs)
+
+    async def _outcome(self, blob: ShortBlob) -> StoredBlob | Problem:
+        bind_contextvars(correlation_id=blob.correlation_id)  # of this one's context, if it is one of several
+        try:
+            return await self._put_one(blob)
+        except Problem as problem:
+            return problem
 
     async def _put_one(self, blob: ShortBlob) -> StoredBlob:
         headers = {"Content-Disposition": blob.disposition}
@@ -94,23 +109,28 @@ class StoragePuts:
         except TROUBLES as error:
             raise self._hop.unavailable("put", error) from error
 
-    async def _put_group(self, blobs: Sequence[ShortBlob]) -> Sequence[StoredBlob]:
+    async def _put_group(self, blobs: Sequence[ShortBlob]) -> Sequence[StoredBlob | Problem]:
+        """Raises `Problem` for what each would be told by itself, `_GroupRefused` for anything else."""
         data, headers = partial(blob_group.written, blobs), {"Content-Type": blob_group.MEDIA_TYPE}
-        try:
-            async with (
-                asyncio.timeout(ANSWER_SECONDS),
-                self._hop.asked("PUT", f"{self._hop.url}/blobs", data=data, headers=headers) as response,
-            ):
-                self._look_at_refusal(response)
-                return [_stored(one) for one in await self._hop.expect(response, HTTPStatus.CREATED)]
-        except TROUBLES as error:
-            raise self._hop.unavailable("put of a group", error) from error
+        with bound_contextvars(blobs=[blob.id for blob in blobs]):
+            try:
+                async with (
+                    asyncio.timeout(ANSWER_SECONDS),
+                    self._hop.asked("PUT", f"{self._hop.url}/blobs", data=data, headers=headers) as response,
+                ):
+                    if response.status != HTTPStatus.OK and response.status not in _EVERYBODYS:
+                        raise self._refused(response.status)
+                    outcomes = await self._hop.expect(response, HTTPStatus.OK)
+                    if [one["id"] for one in outcomes] != [blob.id for blob in blobs]:
+                        raise self._refused(response.status)
+            except TROUBLES as error:
+                raise self._hop.unavailable("put of a group", error) from error
+        return [_told(one) for one in outcomes]
 
-    def _look_at_refusal(self, response: aiohttp.ClientResponse) -> None:
-        if response.status in _KNOWS_NO_GROUPS:
-            self._alone_until = time.monotonic() + ALONE_SECONDS
-        if response.status != HTTPStatus.CREATED and response.status not in _AWAY:
-            raise _GroupRefused
+    def _refused(self, status: int) -> "_GroupRefused":
+        log.warning("storage takes no groups, each resume goes by itself", status=status, seconds=ALONE_SECONDS)
+        self._alone_until = time.monotonic() + ALONE_SECONDS
+        return _GroupRefused()
 
     async def _put_long(self, blob_id: str, body: "_Watched", disposition: str) -> StoredBlob:
         headers = {"Content-Disposition": disposition}
@@ -129,6 +149,13 @@ class StoragePuts:
 
 class _GroupRefused(Exception):  # noqa: N818
     """Each of the group is to be sent by itself."""
+
+
+def _told(outcome: Mapping[str, Any]) -> StoredBlob | Problem:
+    if "problem" not in outcome:
+        return _stored(outcome)
+    log.error("storage refused", blob=outcome["id"], said=outcome["problem"])
+    return try_again()
 
 
 def _stored(receipt: Mapping[str, Any]) -> StoredBlob:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import Column, DateTime, Index
 from sqlmodel import Field, SQLModel
@@ -46,6 +47,22 @@ class Lead(SQLModel, table=True):
     version: int = 1
     """Counts changes; the ETag of the lead."""
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class LeadRow(NamedTuple):
+    """What the list shows of a lead: columns by their names. SQLAlchemy's own rows look a name up at each use."""
+
+    id: str
+    first_name: str
+    last_name: str
+    email: str
+    resume_path: str
+    resume_filename: str
+    resume_content_type: str
+    resume_size_bytes: int
+    resume_sha256: str
+    state: LeadState
+    created_at: datetime
 
 
 class IdempotencyKey(SQLModel, table=True):

@@ -36,7 +36,7 @@ class Keeper:
 
     def settle(self) -> None:
         """All rooms are ready: this one settles on its processors. When it is started again, it starts there."""
-        if self.room.processors and self._process is not None:
+        if self.room.processors and self._process is not None and self._process.returncode is None:
             settle(self._process.pid, self.room.processors)
 
     def hold(self) -> None:

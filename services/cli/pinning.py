@@ -12,16 +12,18 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 OFF = "off"
+FEWEST, MOST = 2, 4
 
 
 def processors(pinning: str) -> Mapping[str, frozenset[int]]:
     """The processors of each room by its name, as `LEADS_CPU_PINNING` says: one for the api, the others for the rest.
 
-    Empty where there is nothing to share out, or that is not wanted. The api's is one that devices leave alone, and a
+    Empty where there is nothing to share out, or that is not wanted; and where there are many, since the scheduler has
+    room then, and nobody has measured it. The api's is one that devices leave alone, and a
     random one of these, since several of us may run on a machine.
     """
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    if pinning == OFF or len(usable) < 2:  # noqa: PLR2004
+    if pinning == OFF or not FEWEST <= len(usable) <= MOST:
         return {}
     apis = frozenset({random.choice(_quiet(usable))})  # noqa: S311 - no secret
     others = frozenset(usable) - apis
@@ -30,9 +32,19 @@ def processors(pinning: str) -> Mapping[str, frozenset[int]]:
 
 def settle(pid: int, on: Collection[int]) -> None:
     """Have a process that runs, with its threads, go on on these processors, if it and they are still there."""
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - numbers, not paths
-            os.sched_setaffinity(int(thread), on)
+    seen: set[int] = set()
+    while new := _threads(pid) - seen:  # one that is started meanwhile may be of one that was not moved yet
+        for thread in new:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(thread, on)
+        seen |= new
+
+
+def _threads(pid: int) -> set[int]:
+    try:
+        return {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
+    except OSError:
+        return set()
 
 
 def _quiet(usable: Collection[int]) -> list[int]:
@@ -47,10 +59,10 @@ def _device_interrupts() -> dict[int, int]:
     counts: Counter[int] = Counter()
     try:
         names, *lines = Path("/proc/interrupts").read_text().splitlines()
-        processors = [int(name.removeprefix("CPU")) for name in names.split()]
+        numbers = [int(name.removeprefix("CPU")) for name in names.split()]
         for source, *told in (line.split() for line in lines):
             if source.rstrip(":").isdigit():  # the others are the processors' own: timers, calls to one another
-                counts.update(dict(zip(processors, map(int, told[: len(processors)]), strict=True)))
+                counts.update(dict(zip(numbers, map(int, told[: len(numbers)]), strict=True)))
     except (OSError, ValueError):
         return {}
     return counts

@@ -36,7 +36,7 @@ class Room:
     ready_url: str
     port_setting: str = ""
     needed_by: tuple[str, ...] = ()
-    processors: frozenset[int] = frozenset()
+    processors: tuple[int, ...] = ()
     """Those that it runs on once it is ready; empty: on any. To get ready fast takes all there are."""
 
     def tethered_command(self, processors: Collection[int] = ()) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from shared.settings import SettingsError, authority, exit_with
 def rooms(settings: CliSettings) -> tuple[Room, ...]:
     """The three, in the order in which they become ready."""
     shares = processors(settings.cpu_pinning)
-    return tuple(replace(room, processors=shares.get(room.name, room.processors)) for room in _rooms(settings))
+    return tuple(replace(room, processors=tuple(sorted(shares.get(room.name, ())))) for room in _rooms(settings))
 
 
 def _rooms(settings: CliSettings) -> tuple[Room, ...]:

@@ -53,10 +53,10 @@ class BlobStore(Protocol):
         other bytes (what is there stays as it is), and `StorageFull`.
         """
 
-    async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt]:
-        """`put` of several whole ones with different ids; their receipts, in that order.
+    async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt | Problem]:
+        """`put` of several whole ones with different ids: the receipt of each, or why it has none, in that order.
 
-        Raises what `put` raises for one of them. Of the others some may be kept then.
+        Raises what `put` raises where that is so for all of them.
         """
 
     async def receipt(self, blob_id: str) -> Receipt:

@@ -18,11 +18,6 @@ async def pieces(held: bytearray, chunks: AsyncIterator[bytes]) -> AsyncIterator
     yield held
 
 
-async def in_one(body: bytes | bytearray | memoryview) -> AsyncIterator[bytes]:
-    """A body that is there, as one that comes."""
-    yield bytes(body)
-
-
 class CountedBody:
     """A long body on its way: its size and SHA-256 are known when its last piece has been taken."""
 

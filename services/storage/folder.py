@@ -131,9 +131,9 @@ def leave_enough_free(folder: Path, min_free_bytes: int) -> None:
         raise StorageFull
 
 
-def refusal(event: str, error: OSError) -> Problem:
+def refusal(event: str, error: OSError, **about: str | None) -> Problem:
     """What the caller is told of a disk's fault; what happened is told to ops."""
-    log.error(event, reason=error.strerror or str(error), errno=error.errno)
+    log.error(event, reason=error.strerror or str(error), errno=error.errno, **about)
     return StorageFull() if error.errno in _FULL else StorageBroken()
 
 

@@ -1,13 +1,15 @@
 """`PUT /blobs`: several short blobs in one request, which costs little more than one. The form: `shared.blob_group`."""
 
 import asyncio
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import Route
 
-from services.storage.blobs import BlobStore
+from services.storage.blobs import BlobStore, Receipt
 from services.storage.routes import Guard, attached, log_more, receive, too_large, too_slow
 from shared import blob_group
 from shared.direct import ask_directly
@@ -32,6 +34,8 @@ class GroupRoute:
     async def put_group(self, request: Request) -> Response:
         """Keep all of the group, durably, before the answer."""
         await self._guard(request)
+        if request.headers.get("content-type") != blob_group.MEDIA_TYPE:
+            raise Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, f"Send a group of blobs as {blob_group.MEDIA_TYPE}.")
         announce_upload(request.scope)
         try:
             given = blob_group.read(await _whole(request))
@@ -40,9 +44,15 @@ class GroupRoute:
         blobs = [replace(blob, disposition=attached(blob.disposition)) for blob in given]
         if any(len(blob.body) > self._max_bytes for blob in blobs):
             raise too_large(self._max_bytes)
-        receipts = await self._blobs.put_group(blobs)
-        log_more(request, blobs={blob.id: blob.correlation_id for blob in blobs})
-        return JSONResponse([vars(receipt) for receipt in receipts], status_code=201)
+        log_more(
+            request, blobs=[blob.id for blob in blobs], correlation_ids=[str(blob.correlation_id) for blob in blobs]
+        )
+        outcomes = await self._blobs.put_group(blobs)
+        return JSONResponse([_told(blob.id, outcome) for blob, outcome in zip(blobs, outcomes, strict=True)])
+
+
+def _told(blob_id: str, outcome: Receipt | Problem) -> Mapping[str, object]:
+    return vars(outcome) if isinstance(outcome, Receipt) else {"id": blob_id, "problem": json.loads(outcome.body())}
 
 
 async def _whole(request: Request) -> bytearray:
@@ -53,6 +63,7 @@ async def _whole(request: Request) -> bytearray:
         message = await receive(request, deadline, too_slow)
         held += message["body"]
         if len(held) > blob_group.GROUP_MAX_BYTES:
-            raise too_large(blob_group.GROUP_MAX_BYTES)
+            detail = f"A group of blobs may hold at most {blob_group.GROUP_MAX_BYTES} bytes."
+            raise Problem(ProblemType.BODY_TOO_LARGE, detail, headers={"Connection": "close"})
         more = message["more_body"]
     return held

@@ -18,6 +18,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,9 +47,13 @@ from shared.blob_group import ShortBlob
 from shared.disposition import ATTACHMENT
 from shared.ids import is_id
 from shared.metrics import BLOB_BYTES_WRITTEN
+from shared.problems import Problem
 
 WRITER_THREADS = 8
 """They wait for the disk, not for a core."""
+
+KEPT_BY_ONE = 4
+"""Of a group: so many are kept by a thread one after the other."""
 
 Result = TypeVar("Result")
 
@@ -91,24 +96,22 @@ class LocalBlobs:
         BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
         return receipt
 
-    async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt]:
-        """All in one trip to a thread, which waits for the disk once each has been handed to it."""
-        ids = {blob.id for blob in blobs}
-        if ids & self._arriving:
-            raise BlobExists
-        self._arriving |= ids
+    async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt | Problem]:
+        """Several threads share them: a slow disk is waited for side by side, and a trip to a thread is not free."""
+        mine = [blob for blob in blobs if blob.id not in self._arriving]
+        self._arriving.update(blob.id for blob in mine)
         try:
             leave_enough_free(self._folder, self._min_free_bytes)
-            receipts = await self._write(self._keep, blobs)
+            shares = [mine[begin : begin + KEPT_BY_ONE] for begin in range(0, len(mine), KEPT_BY_ONE)]
+            kept = await asyncio.gather(*(self._write(self._keep, share) for share in shares))
             await self._sync.wait()
-        except FileExistsError:
-            raise BlobExists from None
         except OSError as error:
             raise refusal("resumes not stored", error) from error
         finally:
-            self._arriving -= ids
-        BLOB_BYTES_WRITTEN.inc(sum(receipt.size_bytes for receipt in receipts))
-        return receipts
+            self._arriving.difference_update(blob.id for blob in mine)
+        outcomes = {blob.id: _outcome(blob, one) for blob, one in zip(mine, chain.from_iterable(kept), strict=True)}
+        BLOB_BYTES_WRITTEN.inc(sum(one.size_bytes for one in outcomes.values() if isinstance(one, Receipt)))
+        return [outcomes.get(blob.id) or BlobExists() for blob in blobs]
 
     async def adopt(self, file: str, blob_id: str, threads: Executor) -> None:
         """Keep the whole body that lies in a file of `incoming`, durably. To be called again after a crash.
@@ -209,20 +212,26 @@ class LocalBlobs:
             held += chunk
             if len(held) > PIECE_BYTES:
                 return await self._receive_long(blob_id, held, chunks)
-        [receipt] = await self._write(self._keep, [ShortBlob(blob_id, held, ATTACHMENT, None)])
-        return receipt
+        kept = await self._write(self._keep_one, ShortBlob(blob_id, held, ATTACHMENT, None))
+        if isinstance(kept, OSError):
+            raise kept
+        return kept
 
-    def _keep(self, blobs: Sequence[ShortBlob]) -> list[Receipt]:
-        """All of these, in one trip to a thread: trips cost more than what is done on them."""
-        with contextlib.ExitStack() as temps:
-            files = [temps.enter_context(new_file(f"{self.incoming}/{blob.id}")) for blob in blobs]
-            for descriptor, blob in zip(files, blobs, strict=True):
+    def _keep(self, blobs: Sequence[ShortBlob]) -> list[Receipt | OSError]:
+        """Each of these, in one trip to a thread. What becomes of one is no other's business."""
+        return [self._keep_one(blob) for blob in blobs]
+
+    def _keep_one(self, blob: ShortBlob) -> Receipt | OSError:
+        temp = f"{self.incoming}/{blob.id}"
+        try:
+            with new_file(temp) as descriptor:
                 write_all(descriptor, blob.body)
-            receipts = [Receipt(blob.id, len(blob.body), sha256(blob.body).hexdigest()) for blob in blobs]
-            for descriptor, receipt in zip(files, receipts, strict=True):
                 os.fsync(descriptor)
-                self._name(f"{self.incoming}/{receipt.id}", receipt)
-        return receipts
+                receipt = Receipt(blob.id, len(blob.body), sha256(blob.body).hexdigest())
+                self._name(temp, receipt)
+        except OSError as error:
+            return error
+        return receipt
 
     async def _receive_long(self, blob_id: str, held: bytearray, chunks: AsyncIterator[bytes]) -> Receipt:
         digest = sha256()
@@ -257,6 +266,14 @@ class LocalBlobs:
                 await file.close()
             finally:
                 await self._write(remove, path)
+
+
+def _outcome(blob: ShortBlob, kept: Receipt | OSError) -> Receipt | Problem:
+    if isinstance(kept, Receipt):
+        return kept
+    if isinstance(kept, FileExistsError):
+        return BlobExists()
+    return refusal("resume not stored", kept, blob=blob.id, correlation_id=blob.correlation_id)
 
 
 def _page(folder: Path, stored_before: datetime, *, after: str, limit: int) -> BlobPage:

@@ -11,10 +11,10 @@ whose answer was lost.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import obstore
 import structlog
@@ -31,13 +31,14 @@ from services.storage.blobs import (
     StorageBroken,
     StoreUnfit,
 )
-from services.storage.bodies import PIECE_BYTES, CountedBody, in_one
+from services.storage.bodies import PIECE_BYTES, CountedBody
 from services.storage.buckets import ANSWER_SECONDS, TROUBLES, Bucket, is_bucket_missing, trouble_of
 from services.storage.folder import INCOMING, NEWEST_LEAD
 from shared.blob_group import ShortBlob
 from shared.disposition import ATTACHMENT
 from shared.ids import is_id, new_id
 from shared.metrics import BLOB_BYTES_WRITTEN
+from shared.problems import Problem
 
 if TYPE_CHECKING:
     from obstore import Attributes, ObjectMeta
@@ -72,20 +73,14 @@ class ObjectBlobs:
         self._fit_until = 0.0
 
     async def put(self, blob_id: str, chunks: AsyncIterator[bytes], disposition: str = ATTACHMENT) -> Receipt:
-        if blob_id in self._arriving:
-            raise BlobExists
-        self._arriving.add(blob_id)
-        try:
-            receipt = await self._receive(blob_id, chunks, _attributes(disposition))
-        finally:
-            self._arriving.discard(blob_id)
-        BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
-        return receipt
+        return await self._put(blob_id, self._receive(blob_id, chunks, _attributes(disposition)))
 
-    async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt]:
-        puts = [asyncio.ensure_future(self.put(blob.id, in_one(blob.body), blob.disposition)) for blob in blobs]
-        await asyncio.wait(puts)  # also when one fails: the others are under way
-        return [put.result() for put in puts]
+    async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt | Problem]:
+        outcomes = await asyncio.gather(*(self._put_short(blob) for blob in blobs), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Problem):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, Receipt | Problem)]
 
     async def receipt(self, blob_id: str) -> Receipt:
         facts = await self.facts(blob_id)
@@ -195,6 +190,21 @@ class ObjectBlobs:
         async for piece in found.stream(min_chunk_size=PIECE_BYTES):
             await asyncio.to_thread(digest.update, bytes(piece))
         return digest.hexdigest()
+
+    async def _put_short(self, blob: ShortBlob) -> Receipt:
+        return await self._put(blob.id, self._receive_short(blob.id, bytes(blob.body), _attributes(blob.disposition)))
+
+    async def _put(self, blob_id: str, receiving: Coroutine[Any, Any, Receipt]) -> Receipt:
+        with contextlib.closing(receiving):
+            if blob_id in self._arriving:
+                raise BlobExists
+            self._arriving.add(blob_id)
+            try:
+                receipt = await receiving
+            finally:
+                self._arriving.discard(blob_id)
+        BLOB_BYTES_WRITTEN.inc(receipt.size_bytes)
+        return receipt
 
     async def _receive(self, blob_id: str, chunks: AsyncIterator[bytes], attributes: "Attributes") -> Receipt:
         held = bytearray()

@@ -4,17 +4,20 @@ import asyncio
 import io
 import json
 import math
+import os
+import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
 
 import pytest
+from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 from structlog.testing import capture_logs
 
 from services.api.storage_client import StorageClient
 from services.api.storage_puts import StoredBlob
-from services.storage.blobs import BlobExists
+from services.storage.blobs import BlobExists, Receipt
 from services.storage.group_route import GroupRoute
 from services.storage.local import LocalBlobs
 from services.storage.objects import ObjectBlobs
@@ -67,6 +70,7 @@ async def put_all(client: StorageClient, given: dict[str, bytes]) -> list[Stored
 
 
 async def send(storage: Storage, group: bytes, **headers: str) -> tuple[int, Any]:
+    headers = {"Content-Type": blob_group.MEDIA_TYPE, **headers}
     async with storage.client.put("/blobs", data=io.BytesIO(group), headers=headers) as response:
         return response.status, await response.json()
 
@@ -105,12 +109,106 @@ async def test_the_storage_tells_whose_resumes_a_group_had(storage, capsys):
 
 
 async def test_a_resume_that_the_storage_refuses_refuses_no_other(tmp_path, groups):
+    too_long = new_id()
+    given = bodies()
+    sent = dict([*list(given.items())[:2], (too_long, b"x" * 2_000), *list(given.items())[2:]])
     async with storage_in(tmp_path, resume_max_bytes=1_000) as storage, client_of(storage) as client:
-        given = bodies(7)
-        too_long = new_id()
-        outcomes = await put_all(client, {**given, too_long: b"x" * 2_000})
+        outcomes = dict(zip(sent, await put_all(client, sent), strict=True))
         assert storage.kept() == set(given)
-    assert [type(outcome) for outcome in outcomes] == [StoredBlob] * 7 + [Problem]
+    assert [blob_id for blob_id, outcome in outcomes.items() if isinstance(outcome, Problem)] == [too_long]
+
+
+async def test_one_that_cannot_be_kept_is_alone_with_that(storage, monkeypatch):
+    """Whichever it is, the disk or the bucket fails it: the others of its group have their receipts."""
+    given = bodies()
+    bad = list(given)[5]
+    keep = LocalBlobs._keep_one
+
+    def fail(self: LocalBlobs, blob: ShortBlob) -> Any:
+        return OSError(5, "Input/output error") if blob.id == bad else keep(self, blob)
+
+    monkeypatch.setattr(LocalBlobs, "_keep_one", fail)
+    async with client_of(storage) as client:
+        with capture_logs() as logs:
+            outcomes = dict(zip(given, await put_all(client, given), strict=True))
+    assert [blob_id for blob_id, outcome in outcomes.items() if isinstance(outcome, Problem)] == [bad]
+    assert storage.kept() == set(given) - {bad}
+    assert [line["blob"] for line in logs if line["event"] == "resume not stored"] == [bad]
+
+
+async def test_a_slow_disk_is_waited_for_side_by_side(storage, monkeypatch):
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.1)
+        fsync(descriptor)
+
+    monkeypatch.setattr("services.storage.local.os.fsync", slow)
+    async with client_of(storage) as client:
+        began_at = time.monotonic()
+        outcomes = await put_all(client, bodies())
+    assert [type(outcome) for outcome in outcomes] == [StoredBlob] * TOGETHER
+    assert time.monotonic() - began_at < TOGETHER * 0.1 / 2
+
+
+async def test_behind_a_request_that_stands_still_nobody_waits(storage, groups, monkeypatch):
+    """Also when nobody comes after them."""
+    going_on, receive = asyncio.Event(), LocalBlobs._receive
+
+    async def stand_still(self: LocalBlobs, *arguments: Any) -> Any:
+        await going_on.wait()
+        return await receive(self, *arguments)
+
+    monkeypatch.setattr(LocalBlobs, "_receive", stand_still)
+    async with client_of(storage) as client:
+        first = asyncio.create_task(client.put(new_id(), whole(b"the first")))
+        await asyncio.sleep(0.05)
+        others = await asyncio.wait_for(put_all(client, bodies(2)), 1)
+        assert not first.done()
+        going_on.set()
+        assert isinstance(await first, StoredBlob)
+    assert [type(outcome) for outcome in others] == [StoredBlob] * 2
+
+
+async def test_a_group_that_is_refused_costs_nobody_the_time_of_another(storage, monkeypatch):
+    """Each goes by itself then, at the same time as the others; and that is said."""
+
+    async def refuse(self: GroupRoute, _request: Any) -> None:
+        raise RuntimeError("a defect")
+
+    over = asyncio.Event()
+
+    async def hang(self: LocalBlobs, *_: Any) -> None:
+        await over.wait()
+        raise OSError(5, "over")
+
+    async with client_of(storage) as client:
+        await client.put(new_id(), whole(b"so that there is a connection"))
+        monkeypatch.setattr("services.storage.group_route._whole", refuse)
+        monkeypatch.setattr(LocalBlobs, "_receive", hang)
+        monkeypatch.setattr("services.api.storage_puts.ANSWER_SECONDS", 0.3)
+        with capture_logs() as logs:
+            outcomes = await asyncio.wait_for(put_all(client, bodies()), 1.5)
+        over.set()
+    assert [type(outcome) for outcome in outcomes] == [Problem] * TOGETHER
+    told = [line for line in logs if line["event"].startswith("storage takes no groups")]
+    assert 0 < len(told) <= TOGETHER / 8
+    assert {line["status"] for line in told} == {500}
+
+
+async def test_what_goes_wrong_is_told_with_the_ids_it_belongs_to(capsys):
+    async def put(client: StorageClient, correlation_id: str) -> None:
+        begin_correlation(correlation_id)
+        with pytest.raises(Problem):
+            await client.put(new_id(), whole(b"%PDF-1.7"))
+
+    async with StorageClient("http://127.0.0.1:1", Tokens(SECRET, SERVICE)) as client:
+        await put(client, "a-lone-request")
+        assert "a-lone-request" in capsys.readouterr().out
+        await asyncio.gather(*(put(client, f"request-{number}") for number in range(4)))
+    said = capsys.readouterr().out
+    assert "blobs" in said
+    assert "a-lone-request" not in said
 
 
 async def test_a_storage_of_an_earlier_version_gets_each_by_itself(tmp_path, groups, monkeypatch):
@@ -123,7 +221,7 @@ async def test_a_storage_of_an_earlier_version_gets_each_by_itself(tmp_path, gro
             assert all(isinstance(outcome, StoredBlob) for outcome in await put_all(client, second))
         assert storage.kept() == {*first, *second}
     assert 405 in {line.get("status") for line in asked_first}
-    assert {line.get("status") for line in asked_then} == {201}
+    assert {line.get("status") for line in asked_then if line["event"] == "request"} == {201}
     assert groups == []
 
 
@@ -182,31 +280,34 @@ async def test_a_disk_that_fails_under_one_of_a_group_leaves_none_of_it_half_wri
 
     monkeypatch.setattr("services.storage.local.os.fsync", fail_the_third)
     given = [short(f"resume {number}".encode()) for number in range(5)]
-    status, answer = await send(storage, blob_group.written(given))
-    assert (status, answer["type"]) == (503, "urn:leads:problem:unavailable")
-    assert storage.unfinished() == set()
-    assert all((storage.folder / name).read_bytes().startswith(b"resume ") for name in storage.kept())
+    status, outcomes = await send(storage, blob_group.written(given))
+    refused = {one["id"] for one in outcomes if "problem" in one}
+    assert (status, len(refused), storage.unfinished()) == (200, 1, set())
+    assert storage.kept() == {blob.id for blob in given} - refused
     monkeypatch.undo()
     status, receipts = await send(storage, blob_group.written(given))
-    assert (status, [receipt["id"] for receipt in receipts]) == (201, [blob.id for blob in given])
+    assert (status, [receipt["id"] for receipt in receipts]) == (200, [blob.id for blob in given])
     assert storage.kept() == {blob.id for blob in given}
 
 
 async def test_the_same_group_again_has_the_same_receipts_and_other_bytes_are_refused(storage):
     given = [short(b"one"), short(b"two")]
     first = await send(storage, blob_group.written(given))
-    assert first[0] == 201
+    assert first[0] == 200
     assert await send(storage, blob_group.written(given)) == first
-    status, _ = await send(storage, blob_group.written([short(b"new"), short(b"other", given[0].id)]))
-    assert status == 412
+    status, outcomes = await send(storage, blob_group.written([new := short(b"new"), short(b"other", given[0].id)]))
+    assert (status, outcomes[0]["size_bytes"]) == (200, 3)
+    assert outcomes[1]["problem"]["type"] == "urn:leads:problem:precondition-failed"
     assert (storage.folder / given[0].id).read_bytes() == b"one"
+    assert (storage.folder / new.id).read_bytes() == b"new"
 
 
-async def test_of_two_groups_with_one_id_at_once_one_is_kept_or_both_alike(storage):
-    blob = short(b"the same")
-    outcomes = await asyncio.gather(*(send(storage, blob_group.written([blob, short()])) for _ in range(4)))
-    assert {status for status, _ in outcomes} <= {201, 412}
-    assert 201 in {status for status, _ in outcomes}
+async def test_of_groups_with_one_id_at_once_one_is_kept_and_the_others_are_not_harmed(storage):
+    blob, others = short(b"the same"), [short() for _ in range(4)]
+    answers = await asyncio.gather(*(send(storage, blob_group.written([blob, other])) for other in others))
+    assert [status for status, _ in answers] == [200] * 4
+    assert any("problem" not in outcomes[0] for _, outcomes in answers)
+    assert not any("problem" in outcomes[1] for _, outcomes in answers)
     assert (storage.folder / blob.id).read_bytes() == b"the same"
     assert storage.unfinished() == set()
 
@@ -242,6 +343,25 @@ async def test_a_group_in_a_bucket_is_kept_each_under_its_name(tmp_path):
     assert [receipt.id for receipt in receipts] == [blob.id for blob in given]
     for blob in given:
         assert (await blobs.receipt(blob.id)).sha256 == sha256(blob.body).hexdigest()
-    with pytest.raises(BlobExists):
-        await blobs.put_group([short(b"new"), short(b"other", given[0].id), new := short(b"newer")])
-    assert (await blobs.facts(new.id)).size_bytes == 5, "who is refused takes nobody along half-way"
+    outcomes = await blobs.put_group([short(b"new"), short(b"other", given[0].id), new := short(b"newer")])
+    assert [type(outcome) for outcome in outcomes] == [Receipt, BlobExists, Receipt]
+    assert (await blobs.facts(new.id)).size_bytes == 5
+
+
+async def test_a_bucket_that_fails_one_object_fails_no_other(monkeypatch):
+    blobs, given = ObjectBlobs(MemoryStore()), [short() for _ in range(MAX_BLOBS)]
+    create = ObjectBlobs._create
+
+    async def fail(self: ObjectBlobs, blob_id: str, *arguments: Any) -> None:
+        if blob_id == given[3].id:
+            raise GenericError("SlowDown")
+        await create(self, blob_id, *arguments)
+
+    monkeypatch.setattr(ObjectBlobs, "_create", fail)
+    outcomes = await blobs.put_group(given)
+    assert [number for number, one in enumerate(outcomes) if isinstance(one, Problem)] == [3]
+
+
+async def test_another_type_than_that_of_groups_is_not_read(storage):
+    status, _ = await send(storage, blob_group.written([short()]), **{"Content-Type": "application/json"})
+    assert status == 415

@@ -33,7 +33,7 @@ def test_a_group_is_read_as_it_was_written():
 
 @pytest.mark.parametrize("size_bytes", [1, 1_000, 64 * 1024, BLOB_MAX_BYTES])
 def test_what_weighs_no_more_than_a_group_fits_into_one(size_bytes: int):
-    longest = {"disposition": "attachment; filename*=UTF-8''" + "%" * 1000, "correlation_id": "x" * 128}
+    longest = {"disposition": "attachment; filename*=UTF-8''" + "%" * 1000, "correlation_id": "x" * 64}
     one = blob(b"x" * size_bytes, **longest)
     count = blob_group.GROUP_MAX_BYTES // blob_group.weight(one)
     assert 1 < count <= MAX_BLOBS
@@ -68,6 +68,9 @@ def test_what_weighs_no_more_than_a_group_fits_into_one(size_bytes: int):
         group(said(id=None)),
         group(said(disposition=None)),
         group(said(correlation_id=7)),
+        group(said(correlation_id="a\nb\x1b[31m")),
+        group(said(correlation_id="x" * 5_000)),
+        group(said(size_bytes=True), rest=b"a"),
         group({"id": new_id(), "size_bytes": 3}),
         group([], rest=b""),
         group(*[said(id="01890000-0000-7000-8000-000000000000")] * 2, rest=b"abcabc"),

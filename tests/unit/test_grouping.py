@@ -57,20 +57,31 @@ async def test_a_group_holds_no_more_than_it_may_weigh_but_one_at_least():
     assert await asyncio.gather(*tasks) == [f"did {item}" for group in work.groups for item in group]
 
 
-async def test_behind_a_group_that_takes_long_nobody_waits():
+async def test_behind_a_group_that_takes_long_nobody_waits_also_if_nobody_comes_after():
     work = Work()
-    grouping = Grouping(work, largest=3, patience_seconds=0.02)
+    grouping = Grouping(work, largest=2, patience_seconds=0.02)
+    tasks = await add(grouping, "a")
+    tasks += await add(grouping, "b", "c", "d")
+    assert work.groups == [["a"]]
+    await asyncio.sleep(0.1)
+    assert work.groups == [["a"], ["b", "c"], ["d"]], "each beside the one before, after a while"
+    for number in range(3):
+        await work.finish(number)
+    assert await asyncio.gather(*tasks) == ["did a", "did b", "did c", "did d"]
+
+
+async def test_few_large_groups_go_on_with_what_waits():
+    work = Work()
+    grouping = Grouping(work, largest=3, patience_seconds=0.2)
     tasks = await add(grouping, "a")
     tasks += await add(grouping, "b")
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.21)
     tasks += await add(grouping, "c")
-    assert work.groups == [["a"], ["b", "c"]], "beside the first, with whom waited for it"
-    tasks += await add(grouping, "d")
-    assert len(work.groups) == 2, "the second has taken no time yet"
     await work.finish(0)
-    assert len(work.groups) == 2, "few large groups are cheaper than many small ones"
+    assert work.groups == [["a"], ["b"]], "the second has taken no time yet"
+    tasks += await add(grouping, "d")
     await work.finish(1)
-    assert work.groups[2:] == [["d"]]
+    assert work.groups[2:] == [["c", "d"]]
     await work.finish(2)
     assert await asyncio.gather(*tasks) == ["did a", "did b", "did c", "did d"]
 

@@ -122,8 +122,6 @@ def _answer(kind: str, body: bytes) -> bytes:
 def main() -> None:
     """Answer until stdin ends."""
     os.nice(19)
-    if hasattr(os, "sched_setaffinity"):  # the api may be kept to one processor, which it needs for itself
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
     for limit, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(limit, (most, most))
     asked, told = sys.stdin.buffer, sys.stdout.buffer
