@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+
+from aiohttp import ClientResponse
+from fastapi.responses import Response, StreamingResponse
 
 from services.api.storage_client import StorageClient
 from services.api.tables import Lead
@@ -10,33 +12,31 @@ from shared.disposition import attachment
 from shared.problems import Problem, ProblemType
 
 CHUNK_BYTES = 64 * 1024
+SHORT_BYTES = 128 * 1024
 _PASSED_ON = ("Content-Range", "Content-Length", "Accept-Ranges")
 
 
-@dataclass(frozen=True)
-class Download:
-    """An open stream. Whoever takes it reads `chunks` to its end, or closes it."""
+async def download(storage: StorageClient, lead: Lead, range_header: str | None) -> Response:
+    """The resume, whole or in part. A short one is there when the answer begins: it is whole, or a 503.
 
-    status: int
-    headers: dict[str, str]
-    chunks: AsyncIterator[bytes]
+    Raises `Problem` 404, 416, 503.
+    """
+    async with AsyncExitStack() as stack:
+        blob = await stack.enter_async_context(storage.get(lead.resume_path, range_header))
+        headers = {name: blob.headers[name] for name in _PASSED_ON if name in blob.headers}
+        if blob.status in (404, 416):
+            raise _refusal(blob.status, headers.get("Content-Range", ""))
+        headers |= _safe_headers(lead)
+        if blob.content_length is not None and blob.content_length <= SHORT_BYTES:
+            return Response(await blob.read(), blob.status, headers, lead.resume_content_type)
+        chunks = _chunks(blob, stack.pop_all())
+        return StreamingResponse(chunks, blob.status, headers, lead.resume_content_type)
 
 
-async def open_download(storage: StorageClient, lead: Lead, range_header: str | None) -> Download:
-    """The resume, whole or in part. Raises `Problem` 404, 416, 503."""
-    stack = AsyncExitStack()
-    blob = await stack.enter_async_context(storage.get(lead.resume_path, range_header))
-    passed_on = {name: blob.headers[name] for name in _PASSED_ON if name in blob.headers}
-    if blob.status in (404, 416):
-        await stack.aclose()
-        raise _refusal(blob.status, passed_on.get("Content-Range", ""))
-
-    async def chunks() -> AsyncIterator[bytes]:
-        async with stack:
-            async for chunk in blob.content.iter_chunked(CHUNK_BYTES):
-                yield chunk
-
-    return Download(blob.status, {**passed_on, **_safe_headers(lead)}, chunks())
+async def _chunks(blob: ClientResponse, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with stack:
+        async for chunk in blob.content.iter_chunked(CHUNK_BYTES):
+            yield chunk
 
 
 def _safe_headers(lead: Lead) -> dict[str, str]:

@@ -10,12 +10,12 @@ from functools import partial
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse
 from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import ValidationError
 
 from services.api import search
-from services.api.downloads import open_download
+from services.api.downloads import download
 from services.api.leads import LeadPage, LeadView, find_lead
 from services.api.list_parameters import ListParameters
 from services.api.staff import Staff
@@ -56,8 +56,7 @@ class LeadReads:
         url = await self._storage.link(lead.resume_path) if is_led_there else None
         if url is not None:
             return RedirectResponse(url, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
-        found = await open_download(self._storage, lead, range_header)
-        return StreamingResponse(found.chunks, found.status, found.headers, media_type=lead.resume_content_type)
+        return await download(self._storage, lead, range_header)
 
     async def page_straight(self, request: Request) -> Response | None:
         """The answer to `GET /leads`, if it is asked in the usual form."""

@@ -3,16 +3,13 @@
 import asyncio
 import hashlib
 import os
-import time
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from types import SimpleNamespace
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from starlette.requests import Request
 from structlog.testing import capture_logs
 from yarl import URL
 
@@ -155,30 +152,6 @@ async def test_no_door_opens_without_a_good_token(storage: Storage, authorizatio
         assert (method, path, status) == (method, path, 401)
         assert headers["WWW-Authenticate"].startswith("Bearer")
     assert storage.kept() == before
-
-
-async def test_a_token_is_remembered_for_as_long_as_it_lives_and_not_for_ever_in_number(monkeypatch):
-    verified = []
-
-    class Counted(Tokens):
-        def verify(self, given: str):
-            verified.append(given)
-            return super().verify(given)
-
-    guard, first = routes.Guard(Counted(SECRET, SERVICE)), token(60)
-
-    async def ask(given: str) -> int:
-        await guard(Request({"type": "http", "headers": [(b"authorization", b"Bearer " + given.encode())]}))
-        return verified.count(first)
-
-    assert [await ask(first) for _ in range(3)] == [1, 1, 1]
-    monkeypatch.setattr(routes, "time", SimpleNamespace(time=lambda: time.time() + 61))
-    assert await ask(first) == 2
-    monkeypatch.undo()
-    assert await ask(first) == 2
-    for number in range(routes.KNOWN_TOKENS_MAX):
-        await ask(Tokens(SECRET, SERVICE).issue(f"api-{number}", 60))
-    assert await ask(first) == 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -12,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from shared.tokens import LEEWAY_SECONDS, SERVICE, STAFF, TokenRefused, Tokens
+from shared.tokens import KNOWN_MAX, LEEWAY_SECONDS, SERVICE, STAFF, TokenRefused, Tokens
 
 KEY = "a-secret-of-the-tests-that-is-long-enough-for-hs256"
 OTHER_KEY = "another-secret-of-the-tests-that-is-long-enough-too"
@@ -237,3 +238,27 @@ def test_a_weak_or_foreign_private_key_is_refused_at_the_start():
         Tokens(pem, STAFF)
     with pytest.raises(ValueError, match="not an unencrypted PEM key"):
         Tokens("-----BEGIN PRIVATE KEY-----\nbm90IGEga2V5\n-----END PRIVATE KEY-----", STAFF)
+
+
+def test_a_token_is_remembered_for_as_long_as_it_lives_and_not_for_ever_in_number(monkeypatch):
+    tokens, verified = Tokens("s" * 48, SERVICE), []
+    decode = jwt.decode_complete
+
+    def counted(token: str, *arguments: Any, **options: Any) -> Any:
+        verified.append(token)
+        return decode(token, *arguments, **options)
+
+    monkeypatch.setattr("shared.tokens.jwt.decode_complete", counted)
+    first = tokens.issue("api", 60)
+    for _ in range(3):
+        tokens.verify(first)["sub"] = "somebody else"
+    assert (verified.count(first), tokens.verify(first)["sub"]) == (1, "api")
+    with monkeypatch.context() as later:
+        later.setattr("shared.tokens.time", SimpleNamespace(time=lambda: time.time() + 61))
+        tokens.verify(first)
+    assert verified.count(first) == 2, "by its own clock it may have expired: it is looked at"
+    for number in range(KNOWN_MAX):
+        tokens.verify(tokens.issue(f"api-{number}", 60))
+    tokens.verify(first)
+    assert verified.count(first) == 3
+    assert len(tokens._known) == KNOWN_MAX
