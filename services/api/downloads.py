@@ -7,11 +7,11 @@ from aiohttp import ClientResponse
 from fastapi.responses import Response, StreamingResponse
 
 from services.api.storage_client import StorageClient
+from services.api.storage_hop import READ_BYTES
 from services.api.tables import Lead
 from shared.disposition import attachment
 from shared.problems import Problem, ProblemType
 
-CHUNK_BYTES = 64 * 1024
 SHORT_BYTES = 128 * 1024
 _PASSED_ON = ("Content-Range", "Content-Length", "Accept-Ranges")
 
@@ -35,7 +35,7 @@ async def download(storage: StorageClient, lead: Lead, range_header: str | None)
 
 async def _chunks(blob: ClientResponse, stack: AsyncExitStack) -> AsyncIterator[bytes]:
     async with stack:
-        async for chunk in blob.content.iter_chunked(CHUNK_BYTES):
+        async for chunk in blob.content.iter_chunked(READ_BYTES):
             yield chunk
 
 

@@ -19,6 +19,9 @@ CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 4.0
 """How long the storage may take to accept a piece, or to answer."""
 
+READ_BYTES = 256 * 1024
+"""What a body is read in."""
+
 TOKEN_SECONDS = 120
 RETRY_AFTER_SECONDS = 5
 
@@ -54,6 +57,7 @@ class StorageHop:
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            read_bufsize=READ_BYTES,
             trace_configs=spans,
         )
         return self

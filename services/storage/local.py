@@ -52,6 +52,9 @@ from shared.problems import Problem
 WRITER_THREADS = 8
 """They wait for the disk, not for a core."""
 
+READ_BYTES = 512 * 1024
+"""What a long body is read in: each step on its way out costs the same for little as for much."""
+
 KEPT_BY_ONE = 4
 """Of a group: so many are kept by a thread one after the other."""
 
@@ -163,7 +166,7 @@ class LocalBlobs:
             if start:
                 await file.seek(start)
             while start < stop:
-                piece = await file.read(min(PIECE_BYTES, stop - start))
+                piece = await file.read(min(READ_BYTES, stop - start))
                 if not piece:
                     raise _cut_short(blob_id, start, stop)
                 start += len(piece)
