@@ -7,16 +7,18 @@ goes the framework's way, which knows how to refuse it.
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from services.api import search
 from services.api.downloads import download
-from services.api.leads import LeadPage, LeadView, find_lead
+from services.api.leads import LeadPage, find_lead, shown
 from services.api.list_parameters import ListParameters
 from services.api.staff import Staff
 from services.api.storage_client import StorageClient
@@ -40,13 +42,17 @@ class LeadReads:
 
     async def page(self, request: Request, asked: ListParameters) -> tuple[LeadPage, Mapping[str, str]]:
         """A page, and the headers that go with it. Raises `Problem` 422."""
+        page, headers = await self._page(request, asked)
+        return LeadPage.model_validate(page), headers
+
+    async def _page(self, request: Request, asked: ListParameters) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        """The fields of `LeadPage`."""
         query = asked.query()
         if query.resume is not None and not self._search_resumes:
             raise invalid_fields(FieldError("resume", "Resumes are not searched here (LEADS_RESUME_SEARCH)."))
         page, total = await self._database.read(partial(search.find_page_and_total, query=query, counted=asked.total))
         headers = {"Link": _next_link(request, page.next_cursor)} if page.next_cursor else {}
-        views = [LeadView.of(lead) for lead in page.leads]
-        return LeadPage(items=views, next_cursor=page.next_cursor, total=total), headers
+        return {"items": [*map(shown, page.leads)], "next_cursor": page.next_cursor, "total": total}, headers
 
     async def resume(self, request: Request, lead_id: str, range_header: str | None) -> Response:
         """The resume, whole or in part, or where it is. Raises `Problem` 404, 416, 503."""
@@ -69,8 +75,8 @@ class LeadReads:
             return None
         if len(given) > len(asked.model_fields_set):
             return None
-        page, headers = await self.page(request, asked)
-        return Response(page.model_dump_json(), headers=headers, media_type="application/json")
+        page, headers = await self._page(request, asked)
+        return Response(to_json(page), headers=headers, media_type="application/json")
 
     async def resume_straight(self, request: Request) -> Response | None:
         """The answer to `GET /leads/{lead_id}/resume`, if it is asked in the usual form."""

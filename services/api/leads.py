@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,22 +44,27 @@ class LeadView(BaseModel):
 
     @classmethod
     def of(cls, lead: Lead | LeadRow | store.NewLead) -> "LeadView":
-        """The view of a row that has every column by its name."""
-        return cls(
-            id=lead.id,
-            first_name=lead.first_name,
-            last_name=lead.last_name,
-            email=lead.email,
-            resume_path=lead.resume_path,
-            resume=ResumeView(
-                filename=lead.resume_filename,
-                content_type=lead.resume_content_type,
-                size=lead.resume_size_bytes,
-                sha256=lead.resume_sha256,
-            ),
-            state=lead.state,
-            created_at=as_utc(lead.created_at),
-        )
+        """The view of what has every column by its name."""
+        return cls.model_validate(shown(lead))
+
+
+def shown(lead: Lead | LeadRow | store.NewLead) -> dict[str, Any]:
+    """`LeadView.of(lead)` as plain values: to make objects of a whole page costs more than to find it."""
+    return {
+        "id": lead.id,
+        "first_name": lead.first_name,
+        "last_name": lead.last_name,
+        "email": lead.email,
+        "resume_path": lead.resume_path,
+        "resume": {
+            "filename": lead.resume_filename,
+            "content_type": lead.resume_content_type,
+            "size": lead.resume_size_bytes,
+            "sha256": lead.resume_sha256,
+        },
+        "state": lead.state,
+        "created_at": as_utc(lead.created_at),
+    }
 
 
 class LeadPage(BaseModel):
