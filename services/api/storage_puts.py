@@ -86,8 +86,8 @@ class StoragePuts:
             return await self._put_group(blobs)
         except _GroupRefused:
             return await asyncio.gather(*map(self._outcome, blobs))
-        except Problem as problem:
-            return [problem] * len(blobs)
+        except Problem:
+            return [try_again() for _ in blobs]  # one each: who answers with it may add to it
 
     async def _outcome(self, blob: ShortBlob) -> StoredBlob | Problem:
         bind_contextvars(correlation_id=blob.correlation_id)  # of this one's context, if it is one of several
