@@ -27,6 +27,7 @@ from bench import kept, wrk
 from bench.open_model import due
 from bench.peers.protocol import Lost
 from bench.vitals import Growth, Sample, descriptors_left_over, growth, sample
+from services.cli.pinning import processors
 from tests.chaos.storm import NO_ANSWER
 from tests.harness.client import Client
 from tests.harness.deployment import ADMIN, PASSWORD, Deployment, deployed
@@ -247,7 +248,7 @@ def write_samples(seen: Seen, path: Path) -> None:
 async def measure(wanted: argparse.Namespace, folder: Path) -> bool:
     """Bring Leads up, run the plan, report; whether all figures are met."""
     settings = {"LEADS_LOG_LEVEL": "WARNING", "LEADS_TOKEN_LIFETIME_SECONDS": str(12 * 3600)}
-    async with deployed(folder, settings) as deployment:
+    async with deployed(folder, settings, processors("auto")) as deployment:
         rate = wanted.rate or SHARE * await highest_rate(deployment, wanted.resume_bytes)
         plan = Plan(wanted.minutes, rate, wanted.resume_bytes, wanted.every)
         check_disk(plan, folder)

@@ -176,6 +176,7 @@ class Deployment:
         """Start the room again and wait until it is ready."""
         self.launch(room)
         await self.ready(room)
+        self.settle()
 
     def end(self) -> None:
         """Leave nothing running, whatever happened."""
