@@ -11,12 +11,16 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
+NOW_SECONDS = 0.001
+"""What is due within this is due: the loop's clock and its timers are no finer."""
+
+
 class Grouping(Generic[Item, Outcome]):
     """Works off what is added, in groups of at most `largest`, one after the other.
 
     An item counts as one, or as much as `weigh` says; one that weighs more than all goes by itself.
 
-    Behind one that takes longer than `patience_seconds` nobody waits: the next goes beside it.
+    Behind one that takes longer than `patience_seconds` nobody waits: the next goes beside it, up to `at_most`.
 
     `work` gets the items of a group in the order they came and answers with one outcome for each, in that order. A
     group that fails is tried again one by one, so that nobody is refused for what a neighbour sent. But a `Problem` is
@@ -30,11 +34,13 @@ class Grouping(Generic[Item, Outcome]):
         largest: int,
         weigh: Callable[[Item], int] = lambda _: 1,
         patience_seconds: float = math.inf,
+        at_most: int = 16,
     ) -> None:
         self._work = work
         self._largest = largest
         self._weigh = weigh
         self._patience_seconds = patience_seconds
+        self._at_most = at_most
         self._next_beside_at = 0.0
         """From when on another group may go beside those under way (event loop's time)."""
         self._busy = 0
@@ -54,10 +60,12 @@ class Grouping(Generic[Item, Outcome]):
         loop = asyncio.get_running_loop()
         if not self._waiting:
             return
-        if self._busy and loop.time() < self._next_beside_at:
+        if self._busy and loop.time() + NOW_SECONDS < self._next_beside_at:
             if self._look_again is None and self._next_beside_at < math.inf:
                 self._look_again = loop.call_at(self._next_beside_at, self._look)
             return
+        if self._busy >= self._at_most:
+            return  # the first that ends takes what waits
         self._busy += 1
         self._next_beside_at = loop.time() + self._patience_seconds
         task = asyncio.create_task(self._work_off())
@@ -98,6 +106,10 @@ class Grouping(Generic[Item, Outcome]):
         except Exception as error:  # noqa: BLE001 - handed to the callers, who wait for nothing else
             await self._after_failure(group, error)
             return
+        except BaseException:
+            for _, future in group:
+                future.cancel()
+            raise
         for (_, future), outcome in told:
             if not future.done():
                 future.set_result(outcome)

@@ -85,9 +85,10 @@ class Tokens:
             return known.copy()
         claims = self._verified(token, even_expired=even_expired)
         self._known.pop(token, None)
-        if len(self._known) >= KNOWN_MAX:
-            self._known.pop(next(iter(self._known)))
-        self._known[token] = claims
+        if time.time() < claims["exp"]:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.pop(next(iter(self._known)))
+            self._known[token] = claims
         return claims.copy()
 
     def _verified(self, token: str, *, even_expired: bool) -> dict[str, Any]:

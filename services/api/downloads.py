@@ -1,5 +1,6 @@
 """A resume on its way to the staff: the storage's stream handed through, with headers that keep it a download."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -7,7 +8,7 @@ from aiohttp import ClientResponse
 from fastapi.responses import Response, StreamingResponse
 
 from services.api.storage_client import StorageClient
-from services.api.storage_hop import READ_BYTES
+from services.api.storage_hop import ANSWER_SECONDS, READ_BYTES
 from services.api.tables import Lead
 from shared.disposition import attachment
 from shared.problems import Problem, ProblemType
@@ -28,7 +29,9 @@ async def download(storage: StorageClient, lead: Lead, range_header: str | None)
             raise _refusal(blob.status, headers.get("Content-Range", ""))
         headers |= _safe_headers(lead)
         if blob.content_length is not None and blob.content_length <= SHORT_BYTES:
-            return Response(await blob.read(), blob.status, headers, lead.resume_content_type)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                body = await blob.read()
+            return Response(body, blob.status, headers, lead.resume_content_type)
         chunks = _chunks(blob, stack.pop_all())
         return StreamingResponse(chunks, blob.status, headers, lead.resume_content_type)
 

@@ -16,6 +16,7 @@ from pwdlib import PasswordHash
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
+from structlog.contextvars import clear_contextvars
 
 from services.api.fields import EMAIL_MAX_BYTES
 from services.api.tables import Role, User
@@ -23,6 +24,7 @@ from shared.database import Database
 from shared.dialect import take_turns
 from shared.grouping import Grouping
 from shared.problems import Problem, ProblemType
+from shared.processors import run_on_rest
 from shared.tokens import TokenRefused, Tokens
 
 PASSWORD_MIN_LENGTH = 12
@@ -31,6 +33,8 @@ PASSWORD_MIN_LENGTH = 12
 PASSWORD_MAX_BYTES = 1024
 HASHING_THREADS = 2
 LOOKED_UP_AT_ONCE = 64
+PATIENCE_SECONDS = 0.05
+"""Behind a look that takes longer nobody waits: its connection may be lost."""
 
 _ADDING = "adding a user"
 
@@ -55,7 +59,9 @@ class Staff:
         self._tokens = tokens
         self._lifetime = token_lifetime_seconds
         self._passwords = Passwords()
-        self._users = Grouping(self._look_up, largest=LOOKED_UP_AT_ONCE)
+        self._users: Grouping[str, User | Problem | None] = Grouping(
+            self._look_up, largest=LOOKED_UP_AT_ONCE, patience_seconds=PATIENCE_SECONDS
+        )
 
     async def sign_in(self, username: str, password: str) -> SignedIn:
         """A token for a right password. Raises `Problem` 401, the same and as slow for an unknown name."""
@@ -73,13 +79,19 @@ class Staff:
         except TokenRefused:
             _unauthenticated("The token is missing, expired or not one of ours: sign in again.")
         user = await self._users.add(claims["sub"])
+        if isinstance(user, Problem):
+            raise user
         if user is None or user.disabled_at is not None or user.token_version != claims.get("ver"):
             _unauthenticated("This token is no longer valid: sign in again.")
         return user
 
-    async def _look_up(self, emails: Sequence[str]) -> Sequence[User | None]:
+    async def _look_up(self, emails: Sequence[str]) -> Sequence[User | Problem | None]:
         """Who these are right now: whoever asks while a look is under way waits for the next."""
-        found = await self._database.read(partial(get_users, emails=emails))
+        clear_contextvars()  # they are of whose request began this
+        try:
+            found = await self._database.read(partial(get_users, emails=emails))
+        except Problem as problem:
+            return [problem] * len(emails)
         return [found.get(email) for email in emails]
 
     def public_keys(self) -> dict[str, Any]:
@@ -96,7 +108,7 @@ class Passwords:
 
     def __init__(self) -> None:
         self._hasher = PasswordHash.recommended()
-        self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
+        self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2", initializer=run_on_rest)
         self._nobodys_hash: str | None = None
 
     async def hash(self, password: str) -> str:

@@ -84,7 +84,11 @@ class StorageClient:
         """The blob's answer, to be streamed: 200, 206 or 416. Raises `Problem` 404 or 503."""
         headers = {"Range": range_header} if range_header else {}
         try:
-            async with self._hop.asked("GET", self._hop.blob(blob_id), headers=headers) as response:
+            async with (
+                asyncio.timeout(ANSWER_SECONDS) as patience,
+                self._hop.asked("GET", self._hop.blob(blob_id), headers=headers) as response,
+            ):
+                patience.reschedule(None)  # how long the body takes is the reader's affair
                 if response.status not in (200, 206, 404, 416):
                     await self._hop.expect(response, 200)
                 yield response

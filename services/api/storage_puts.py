@@ -112,7 +112,8 @@ class StoragePuts:
     async def _put_group(self, blobs: Sequence[ShortBlob]) -> Sequence[StoredBlob | Problem]:
         """Raises `Problem` for what each would be told by itself, `_GroupRefused` for anything else."""
         data, headers = partial(blob_group.written, blobs), {"Content-Type": blob_group.MEDIA_TYPE}
-        with bound_contextvars(blobs=[blob.id for blob in blobs]):
+        whose = [blob.correlation_id for blob in blobs]
+        with bound_contextvars(blobs=[blob.id for blob in blobs], correlation_ids=whose):
             try:
                 async with (
                     asyncio.timeout(ANSWER_SECONDS),

@@ -14,12 +14,15 @@ from services.cli.settings import CliSettings
 from services.cli.signals import Stopped, StopSignals
 from services.cli.supervisor import Supervisor
 from shared.observe import configure_logs
+from shared.processors import REST
 from shared.settings import SettingsError, authority, exit_with
 
 
 def rooms(settings: CliSettings) -> tuple[Room, ...]:
     """The three, in the order in which they become ready."""
     shares = processors(settings.cpu_pinning)
+    if shares:
+        os.environ[REST] = ",".join(map(str, sorted(shares["storage"])))  # the rooms are told
     return tuple(replace(room, processors=tuple(sorted(shares.get(room.name, ())))) for room in _rooms(settings))
 
 

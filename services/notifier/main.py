@@ -14,6 +14,7 @@ from services.notifier.delivery import Composer, Delivery
 from services.notifier.gauges import begin_queues, measure_emails, measure_queues
 from services.notifier.settings import MIGRATIONS, NotifierSettings
 from services.notifier.transport import transport_for
+from services.notifier.yielding import yield_to_others
 from shared.background import measuring, running
 from shared.bus import BusUnavailable, bus_for
 from shared.database import Database
@@ -66,6 +67,7 @@ def create_app(settings: NotifierSettings) -> FastAPI:
             await stack.enter_async_context(measuring("e-mails", emails, every_seconds=10))
             await stack.enter_async_context(measuring("disk", disk, every_seconds=30))
             working = await stack.enter_async_context(running("worker", worker.run()))
+            yield_to_others()
             yield
             worker.stop()
             circuit.let_go()

@@ -8,9 +8,10 @@ from dataclasses import replace
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import Route
+from structlog.contextvars import bind_contextvars
 
 from services.storage.blobs import BlobStore, Receipt
-from services.storage.routes import Guard, attached, log_more, receive, too_large, too_slow
+from services.storage.routes import Guard, attached, receive, too_large, too_slow
 from shared import blob_group
 from shared.direct import ask_directly
 from shared.problems import Problem, ProblemType
@@ -44,9 +45,8 @@ class GroupRoute:
         blobs = [replace(blob, disposition=attached(blob.disposition)) for blob in given]
         if any(len(blob.body) > self._max_bytes for blob in blobs):
             raise too_large(self._max_bytes)
-        log_more(
-            request, blobs=[blob.id for blob in blobs], correlation_ids=[str(blob.correlation_id) for blob in blobs]
-        )
+        # For every line that is logged of it; the ids are those of the requests that these came by.
+        bind_contextvars(blobs=[blob.id for blob in blobs], correlation_ids=[blob.correlation_id for blob in blobs])
         outcomes = await self._blobs.put_group(blobs)
         return JSONResponse([_told(blob.id, outcome) for blob, outcome in zip(blobs, outcomes, strict=True)])
 

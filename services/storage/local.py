@@ -286,6 +286,10 @@ def _read_short(path: str, start: int, stop: int) -> bytes:
     """In one trip to a thread: each of these steps costs less than a trip. Raises `OSError`, `BlobCutShort`."""
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - on the hot path
         body = os.pread(file.fileno(), stop - start, start)
+        while len(body) < stop - start and (
+            more := os.pread(file.fileno(), stop - start - len(body), start + len(body))
+        ):
+            body += more  # a file system may give less than there is
     if len(body) < stop - start:
         raise _cut_short(os.path.basename(path), start + len(body), stop)  # noqa: PTH119
     return body

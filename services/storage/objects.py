@@ -56,6 +56,9 @@ LISTED_AT_ONCE = 1000
 
 REST_SECONDS = 0.1
 
+GROUP_SECONDS = 3.5
+"""Then a group is answered, before the api gives it up: an object that hangs takes none of the others along."""
+
 CONTENT_TYPE = "application/octet-stream"
 
 LINK_SECONDS = 60
@@ -76,11 +79,16 @@ class ObjectBlobs:
         return await self._put(blob_id, self._receive(blob_id, chunks, _attributes(disposition)))
 
     async def put_group(self, blobs: Sequence[ShortBlob]) -> list[Receipt | Problem]:
-        outcomes = await asyncio.gather(*(self._put_short(blob) for blob in blobs), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, Problem):
-                raise outcome
-        return [outcome for outcome in outcomes if isinstance(outcome, Receipt | Problem)]
+        puts = [asyncio.create_task(self._put_short(blob)) for blob in blobs]
+        try:
+            _, late = await asyncio.wait(puts, timeout=GROUP_SECONDS)
+        finally:
+            for put in puts:
+                put.cancel()
+        if late:
+            log.error("resumes not stored", reason="the bucket does not answer", late=len(late))
+        await asyncio.wait(puts)
+        return [_outcome(put) for put in puts]
 
     async def receipt(self, blob_id: str) -> Receipt:
         facts = await self.facts(blob_id)
@@ -300,6 +308,17 @@ class ObjectBlobs:
             trouble = trouble_of(error)
             log.error(event, reason=str(trouble), **({"advice": trouble.advice} if trouble.advice else {}))
             raise StorageBroken from trouble
+
+
+def _outcome(put: asyncio.Task[Receipt]) -> Receipt | Problem:
+    if put.cancelled():
+        return StorageBroken()
+    error = put.exception()
+    if error is None:
+        return put.result()
+    if isinstance(error, Problem):
+        return error
+    raise error
 
 
 @contextlib.contextmanager

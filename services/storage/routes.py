@@ -131,6 +131,7 @@ class BlobRoutes:
         chunks = self._blobs.read(blob_id, start, stop)
         first = await anext(chunks)  # a store that is away is told of by the answer, not by a cut in it
         if len(first) == stop - start:
+            await chunks.aclose()
             return Response(first, status, headers, kind)
         return StreamingResponse(_all_of(first, chunks), status, headers, kind)
 
@@ -248,7 +249,7 @@ def _refuse_unless_id(blob_id: str) -> None:
         raise BlobMissing
 
 
-def log_more(request: Request, **more: str | int | list[str]) -> None:
+def log_more(request: Request, **more: str | int) -> None:
     """For the one line that the front hall logs of this request."""
     request.scope["state"].setdefault("log", {}).update(more)
 

@@ -146,3 +146,22 @@ async def test_work_that_answers_to_fewer_is_a_defect_that_is_told():
     grouping = Grouping(work, largest=2)
     outcomes = await asyncio.gather(*await add(grouping, "a", "b"), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ValueError, ValueError]
+
+
+async def test_no_more_go_beside_one_another_than_may():
+    work = Work()
+    grouping = Grouping(work, largest=1, patience_seconds=0.0, at_most=2)
+    tasks = await add(grouping, *"abcd")
+    assert work.groups == [["a"], ["b"]]
+    for number in range(4):
+        await work.finish(number)
+    assert await asyncio.gather(*tasks) == ["did a", "did b", "did c", "did d"]
+
+
+async def test_work_that_is_cancelled_leaves_nobody_waiting():
+    async def work(_items: list[str]) -> list[str]:
+        raise asyncio.CancelledError
+
+    grouping = Grouping(work, largest=2)
+    outcomes = await asyncio.gather(*await add(grouping, "a", "b"), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2

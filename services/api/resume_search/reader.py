@@ -10,6 +10,8 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 
+from shared.processors import rest
+
 PROGRAM = "services.api.resume_search.texts"
 READY = b"ready\n"
 """What it says first."""
@@ -76,6 +78,7 @@ class ResumeReader:
                     sys.executable,
                     "-m",
                     PROGRAM,
+                    ",".join(map(str, rest())),  # where the loop is not in its way
                     stdin=PIPE,
                     stdout=PIPE,
                     stderr=DEVNULL,

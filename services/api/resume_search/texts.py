@@ -20,6 +20,7 @@ from pypdf import PdfReader
 
 from services.api.resume_search.reader import KINDS, READY
 from services.api.resume_search.words import words_of
+from shared.processors import run_on
 
 SECONDS_OF_ONE = 20.0
 """Processor time, not time on the wall: at the lowest priority a busy machine gives it a small share."""
@@ -122,6 +123,7 @@ def _answer(kind: str, body: bytes) -> bytes:
 def main() -> None:
     """Answer until stdin ends."""
     os.nice(19)
+    run_on(frozenset(int(one) for told in sys.argv[1:] for one in told.split(",") if one.isdigit()))
     for limit, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(limit, (most, most))
     asked, told = sys.stdin.buffer, sys.stdout.buffer
