@@ -3,7 +3,7 @@
 A blob is written once under an id that is used once, and never changes after that.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -65,7 +65,7 @@ class BlobStore(Protocol):
     async def facts(self, blob_id: str) -> BlobFacts:
         """Raises `BlobMissing`."""
 
-    def read(self, blob_id: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    def read(self, blob_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` up to `stop`, exactly. Raises `BlobCutShort` when there are fewer."""
 
     async def link(self, blob_id: str) -> str | None:

@@ -13,7 +13,7 @@ import contextlib
 import heapq
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -158,7 +158,7 @@ class LocalBlobs:
             raise BlobMissing
         return _facts(blob_id, status)
 
-    async def read(self, blob_id: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, blob_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         if stop - start <= PIECE_BYTES:
             yield await asyncio.to_thread(_read_short, self._path(blob_id), start, stop)
             return

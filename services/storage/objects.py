@@ -11,7 +11,7 @@ whose answer was lost.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ class ObjectBlobs:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return _facts(await obstore.head_async(self._bucket, blob_id))
 
-    async def read(self, blob_id: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, blob_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         with self._telling("resume not read"), _none_is_missing():
             async with asyncio.timeout(ANSWER_SECONDS):
                 found = await obstore.get_async(self._bucket, blob_id, options={"range": (start, stop)})
