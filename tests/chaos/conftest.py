@@ -10,10 +10,12 @@ from tests.harness.sizes import (
     AT_SCALE,
     EMBEDDED,
     EMBEDDED_SENDGRID,
+    ON_MARIADB,
     ON_POSTGRESQL,
     PAST_ONE_MACHINE,
     at_scale,
     embedded,
+    on_mariadb,
     on_postgresql,
     past_one_machine,
     with_sendgrid,
@@ -68,6 +70,7 @@ async def broker(tmp_path_factory, rabbit_node, verdicts):
         EMBEDDED_SENDGRID,
         pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq),
         pytest.param(ON_POSTGRESQL, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.long]),
+        pytest.param(ON_MARIADB, marks=[pytest.mark.rabbitmq, pytest.mark.mariadb, pytest.mark.long]),
     ],
 )
 async def rig_with_sendgrid(request, tmp_path_factory, verdicts):
@@ -86,6 +89,8 @@ def _with_rabbitmq(request, folder):
     node = request.getfixturevalue("rabbit_node")
     if request.param == AT_SCALE:
         return at_scale(folder, node, SETTINGS)
+    if request.param == ON_MARIADB:
+        return on_mariadb(folder, request.getfixturevalue("maria"), node, SETTINGS)
     postgres = request.getfixturevalue("postgres")
     if request.param == PAST_ONE_MACHINE:
         return past_one_machine(folder, postgres, node, request.getfixturevalue("s3_server"), SETTINGS)

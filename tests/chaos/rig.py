@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
+from services.notifier.settings import NotifierSettings
 from tests.chaos.checker import Attempt, Facts, Finding, Verdict, check, table
 from tests.chaos.collect import facts_at_rest
 from tests.chaos.storm import Storm
 from tests.chaos.verdicts import Figure, Line, Verdicts, line_of
 from tests.harness.deployment import Deployment
-from tests.harness.sizes import AT_SCALE, EMBEDDED, PAST_ONE_MACHINE, House
+from tests.harness.sizes import AT_SCALE, EMBEDDED, ON_MARIADB, PAST_ONE_MACHINE, House
 
 IS_LONG = os.environ.get("LEADS_CHAOS") == "long"
 """Whether `make chaos` runs, or the short form that is part of `make test` and `make test-long`."""
@@ -44,15 +45,22 @@ SIZES: Mapping[str, Sequence[pytest.MarkDecorator]] = {
 }
 """Which a scenario is tried on unless it says otherwise, and how its tests are marked."""
 
+OTHER_SIZES: Mapping[str, Sequence[pytest.MarkDecorator]] = {
+    ON_MARIADB: (pytest.mark.rabbitmq, pytest.mark.mariadb, pytest.mark.long),
+}
+"""Which some scenarios are tried on as well: those that the rows have a part in."""
+
 DOWN_SECONDS = (0.0, 0.4)
-IN_HAND = 32
-"""Most e-mails that one notifier can be sending when it is killed: 16 events, two each."""
+IN_HAND = 2 * NotifierSettings.model_fields["concurrency"].default
+"""Most e-mails that one notifier can be sending when it is killed: two for each event that it has in hand."""
 
 
 def on_sizes(argument: str, cases: Mapping[str, Iterable[object]]) -> pytest.MarkDecorator:
     """Each case on the size that it stands under, as `argument` beside the `rig`; `str` of it names its test."""
     found = [
-        pytest.param(size, case, marks=SIZES[size], id=f"{size}-{case}") for size, of in cases.items() for case in of
+        pytest.param(size, case, marks={**SIZES, **OTHER_SIZES}[size], id=f"{size}-{case}")
+        for size, of in cases.items()
+        for case in of
     ]
     return pytest.mark.parametrize(("rig", argument), found, indirect=["rig"], scope="module")
 
