@@ -91,8 +91,9 @@ async def test_a_consumer_that_lost_its_queue_has_the_api_told(
         async with asyncio.timeout(SOON_SECONDS):
             while not await is_renewed(api):
                 await asyncio.sleep(0.05)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        waiting.cancel()  # as a worker does that is told to stop
+        await asyncio.wait({waiting}, timeout=SOON_SECONDS)
+        assert waiting.cancelled(), "it waits on, and so would the worker"
 
 
 @pytest.mark.parametrize("what", ["exchange", "bindings"])
