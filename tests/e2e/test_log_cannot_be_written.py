@@ -19,11 +19,11 @@ MAILS_SECONDS = 10.0
 
 
 async def post(deployment: Deployment, name: str) -> None:
+    """One after another: each room has to say something for each, more than what its log's last block has room for."""
     async with Client(deployment.api_url) as client:
-        answers = await asyncio.gather(
-            *(client.post_lead(f"{name}-{number}@example.com", pdf(2000)) for number in range(LEADS))
-        )
-        assert {answer.status for answer in answers} == {201}
+        for number in range(LEADS):
+            answer = await client.post_lead(f"{name}-{number}@example.com", pdf(2000))
+            assert answer.status == 201
         refused = await client.post_lead(f"{name}-0@example.com", pdf(2000))
         assert refused.status == 400
 
