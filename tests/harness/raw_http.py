@@ -181,6 +181,7 @@ async def _send(
             async for data in _cut(piece):
                 writer.write(data)
                 await writer.drain()
+                await asyncio.sleep(0)  # `drain` alone lets nobody read as long as the server takes all
         if half_close:
             writer.write_eof()
 
