@@ -14,14 +14,14 @@ help: ## List what there is to do
 run: .venv/.runtime ## Start api, storage and notifier in this terminal; Ctrl-C stops them
 	@exec ./leads up
 
-test: .venv/.dev test-tools ## Run the tests, RabbitMQ ones on a private node (T=... runs some, long ones too)
+test: test-tools ## Run the tests, RabbitMQ ones on a private node (T=... runs some, long ones too)
 	@$(PYTEST) $(if $(T),-m '' $(T))
 
-test-long: .venv/.dev test-tools ## Run the tests that take their time: some forty minutes more
+test-long: test-tools ## Run the tests that take their time: some forty minutes more
 	@$(PYTEST) -m long
 
 .PHONY: test-tools
-test-tools: .venv/.dev
+test-tools:
 	@scripts/test-tools
 
 check: .venv/.dev ## Check lint, format, strict types and who imports whom
@@ -41,7 +41,7 @@ cluster-test: .venv/.dev ## Kill nodes of a RabbitMQ cluster of three under load
 	@scripts/rabbitmq
 	@$(PYTEST) -m '' $(or $(T),tests/chaos/test_broker_cluster.py)
 
-chaos: .venv/.dev test-tools ## Kill, cut and starve everything while leads come in: the long form, hours
+chaos: test-tools ## Kill, cut and starve everything while leads come in: the long form, hours
 	@LEADS_CHAOS=long $(PYTEST) -m '' --timeout=0 $(or $(T),tests/chaos)
 
 soak: .venv/.dev ## Take leads in at 70 % of the highest rate for an hour, and see what grows (ARGS='--minutes 15')

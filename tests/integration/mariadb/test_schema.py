@@ -16,7 +16,7 @@ from tests.harness.mariadb import query
 from tests.harness.room_on_server import COUNT, NOTIFIER, add, ask, opened, started_at_once
 from tests.harness.schemas import ROOMS
 
-pytestmark = pytest.mark.mariadb
+pytestmark = [pytest.mark.mariadb, pytest.mark.long]
 
 OURS = f"table_schema = DATABASE() AND table_name <> '{VERSION_TABLE}'"
 

@@ -18,7 +18,7 @@ from tests.harness.room_on_server import ADD, COUNT, add, ask, opened
 from tests.harness.submissions import submission
 from tests.integration.mariadb.conftest import BUSY_SECONDS
 
-pytestmark = pytest.mark.mariadb
+pytestmark = [pytest.mark.mariadb, pytest.mark.long]
 
 COPY = (
     "INSERT INTO leads SELECT 'b', first_name, last_name, email, 'b@x.com', search_text, 'coming', resume_filename,"
