@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
+from pydantic_core import to_json
 
 from services.api.applicants import Applicant
 from services.api.claims import Claim, ticket_refused
-from services.api.leads import LeadView
+from services.api.leads import shown
 from services.api.places import Places
 from services.api.resumes import ResumeKind
 from services.api.search import search_text
@@ -164,7 +165,7 @@ def _submission(who: Applicant, resume: Resume, caller: Caller, *, by_ticket: bo
     return Submission(
         lead=lead,
         event=_event(lead, caller),
-        answer=LeadView.of(lead).model_dump_json(),
+        answer=to_json(shown(lead)).decode(),
         idempotency_key=caller.idempotency_key,
         fingerprint=_fingerprint(lead) if caller.idempotency_key else "",
         by_ticket=by_ticket,

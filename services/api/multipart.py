@@ -69,6 +69,7 @@ class FormReader:
     def __init__(self, content_type: str | None, rules: UploadRules) -> None:
         self._rules = rules
         self._boundary = _boundary_of(content_type)
+        self._end = b"\r\n--" + self._boundary + b"--"
         self._parser = self._new_parser()
         self._part = _Part()
         self._parts = 0
@@ -120,7 +121,7 @@ class FormReader:
                 raise malformed("it does not begin with its boundary")
 
     def _count_epilogue(self, chunk: bytes, was_ended: bool) -> None:  # noqa: FBT001
-        end = b"\r\n--" + self._boundary + b"--"
+        end = self._end
         if was_ended:
             self._epilogue_bytes += len(chunk)
         elif self._ended:

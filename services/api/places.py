@@ -5,10 +5,13 @@ those who only pretend to be.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from shared.problems import Problem, ProblemType
+
+Sent = TypeVar("Sent")
 
 WAIT_FOR_PLACE_SECONDS = 4.0
 KEPT_WAITING_SECONDS = 0.1
@@ -41,14 +44,23 @@ class Place:
             self._held = False
             self._free.release()
 
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Wait for the sender in here: if that takes long, the place is left. `take` it again afterwards."""
-        timer = asyncio.get_running_loop().call_later(KEPT_WAITING_SECONDS, self.leave)
-        try:
-            yield
-        finally:
-            timer.cancel()
+    async def lent(self, sender: Awaitable[Sent], deadline: float) -> Sent:
+        """What the sender sends. If it has to be waited for, somebody else may have the place meanwhile.
+
+        Raises `TimeoutError` at `deadline` (the loop's time), or a moment after it.
+        """
+        async with asyncio.timeout(None) as patience:
+            timer = asyncio.get_running_loop().call_later(KEPT_WAITING_SECONDS, self._kept_waiting, patience, deadline)
+            try:
+                sent = await sender
+            finally:
+                timer.cancel()
+        await self.take()
+        return sent
+
+    def _kept_waiting(self, patience: asyncio.Timeout, deadline: float) -> None:
+        self.leave()
+        patience.reschedule(deadline)
 
 
 class Places:

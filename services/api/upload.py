@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
 
 from services.api.applicants import Applicant
 from services.api.multipart import FormReader, UploadRules, too_large
@@ -36,7 +37,10 @@ class Upload:
         self._received_bytes = 0
         self._refuse_by_headers()
         self._form = FormReader(request.headers.get("content-type"), rules)
-        self._body = self._timed_body()
+        self._began_at = 0.0
+        """When the body was first asked for (the loop's time)."""
+        self._is_open = True
+        """Whether more of the body is to come."""
         self._ready: list[bytes] = []
         self._sha256 = hashlib.sha256()
         self._applicant: Applicant | None = None
@@ -93,11 +97,8 @@ class Upload:
 
     async def _read_on(self) -> bool:
         """Take in the next piece of the body; False when that was its end and all is well."""
-        try:
-            with self._place.lent():
-                chunk = await anext(self._body)
-            await self._place.take()
-        except StopAsyncIteration:
+        chunk = await self._next_chunk()
+        if chunk is None:
             self._applicant = self._applicant or self._form.finish()
             return False
         for piece in self._form.feed(chunk):
@@ -110,22 +111,32 @@ class Upload:
         assert self._form.inspector is not None
         await inspect(self._form.inspector, piece)
 
-    async def _timed_body(self) -> AsyncIterator[bytes]:
-        began_at = asyncio.get_running_loop().time()
-        stream = self._request.stream()
-        while True:
-            try:
-                async with asyncio.timeout_at(began_at + self._allowed_seconds()):
-                    chunk = await anext(stream)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise _too_slow() from None
+    async def _next_chunk(self) -> bytes | None:
+        """The next bytes of the body, None at its end. Raises `Problem` 408, 413."""
+        while self._is_open:
+            message = await self._received()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            self._is_open = message.get("more_body", False)
+            chunk: bytes = message.get("body", b"")
             self._received_bytes += len(chunk)
             if self._received_bytes > self._rules.body_max_bytes:
                 raise too_large(self._rules)
             if chunk:
-                yield chunk
+                return chunk
+        return None
+
+    async def _received(self) -> Message:
+        """The next part of the request. The place is not held while its sender takes long."""
+        now = asyncio.get_running_loop().time()
+        self._began_at = self._began_at or now
+        deadline = self._began_at + self._allowed_seconds()
+        if now >= deadline:
+            raise _too_slow()
+        try:
+            return await self._place.lent(self._request.receive(), deadline)
+        except TimeoutError:
+            raise _too_slow() from None
 
     def _allowed_seconds(self) -> float:
         """How long after its begin the body may take, in the light of what has come."""

@@ -1,23 +1,20 @@
 """A server that is told to stop parts from its clients in peace: who is heard is answered, who is silent is let go."""
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from functools import partial
 
 import pytest
 import pytest_asyncio
-import uvicorn
 from fastapi import FastAPI
 
 from shared import graceful
-from shared.graceful import GracefulHttp, GracefulServer
+from shared.graceful import GracefulServer
 from shared.health import Health, health_routes
-from shared.limited_http import ShortReads
 from tests.harness.raw_http import connection, head, read_answer
+from tests.harness.served import Served
 
 SLOW = head("GET", "/slow")
 SLOW_SECONDS = 0.1
@@ -25,37 +22,15 @@ SHORT_SECONDS = 0.3
 """A lame duck's moment for tests that wait for its end; others have one that no machine is too slow for."""
 
 
-class Served:
-    """A small app under the server that every room has, in a thread and on the loop of its own."""
+class Slowly(Served):
+    """One that takes its time to answer."""
 
     def __init__(self) -> None:
         app = FastAPI()
         app.include_router(health_routes(Health(required={})))
         app.add_api_route("/slow", self._slow)
-        http = partial(ShortReads, GracefulHttp)
-        config = uvicorn.Config(app, http=http, loop="uvloop", log_config=None, timeout_graceful_shutdown=5)
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.port = listening.getsockname()[1]
+        super().__init__(app)
         self.begun = threading.Event()
-        self._server = GracefulServer(config)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]})
-
-    async def start(self) -> None:
-        self._thread.start()
-        while not self._server.started:
-            await asyncio.sleep(0.005)
-
-    async def begin_to_stop(self) -> None:
-        self._server.should_exit = True
-        while not hasattr(self._server, "lifespan") or not self._server.lifespan.state:
-            await asyncio.sleep(0.005)
-
-    async def stop(self) -> float:
-        """How long that took, in seconds."""
-        began_at = time.monotonic()
-        self._server.should_exit = True
-        await asyncio.to_thread(self._thread.join, 10)
-        return time.monotonic() - began_at
 
     async def _slow(self) -> dict[str, str]:
         self.begun.set()
@@ -64,9 +39,9 @@ class Served:
 
 
 @pytest_asyncio.fixture
-async def served(monkeypatch) -> AsyncIterator[Served]:
+async def served(monkeypatch) -> AsyncIterator[Slowly]:
     monkeypatch.setattr(graceful, "LAME_DUCK_SECONDS", 3.0)
-    served = Served()
+    served = Slowly()
     await served.start()
     yield served
     await served.stop()
@@ -78,11 +53,11 @@ async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     return answer.status, answer.headers.get("connection")
 
 
-async def test_a_server_that_nobody_is_connected_to_stops_at_once(served: Served):
+async def test_a_server_that_nobody_is_connected_to_stops_at_once(served: Slowly):
     assert await served.stop() < 2
 
 
-async def test_a_silent_connection_holds_the_stop_up_for_a_moment_only(served: Served, monkeypatch):
+async def test_a_silent_connection_holds_the_stop_up_for_a_moment_only(served: Slowly, monkeypatch):
     monkeypatch.setattr(graceful, "LAME_DUCK_SECONDS", SHORT_SECONDS)
     async with connection(served.port) as (reader, writer):
         assert await answered(reader, writer) == (200, None)
@@ -90,7 +65,7 @@ async def test_a_silent_connection_holds_the_stop_up_for_a_moment_only(served: S
         assert await reader.read() == b""
 
 
-async def test_before_the_door_is_closed_old_and_new_clients_are_answered_and_told_to_leave(served: Served):
+async def test_before_the_door_is_closed_old_and_new_clients_are_answered_and_told_to_leave(served: Slowly):
     async with connection(served.port) as kept, connection(served.port) as busy:
         assert await answered(*kept) == (200, None)
         served.begun.clear()
@@ -103,7 +78,7 @@ async def test_before_the_door_is_closed_old_and_new_clients_are_answered_and_to
             assert await answered(*new) == (200, "close")
 
 
-async def test_readiness_ends_while_clients_are_still_answered(served: Served):
+async def test_readiness_ends_while_clients_are_still_answered(served: Slowly):
     async with connection(served.port), connection(served.port) as (reader, writer):
         await served.begin_to_stop()
         writer.write(head("GET", "/readyz"))
@@ -112,7 +87,7 @@ async def test_readiness_ends_while_clients_are_still_answered(served: Served):
 
 
 @pytest.mark.long
-async def test_a_request_of_which_a_part_has_come_is_answered_also_when_its_end_comes_late(served: Served, monkeypatch):
+async def test_a_request_of_which_a_part_has_come_is_answered_also_when_its_end_comes_late(served: Slowly, monkeypatch):
     monkeypatch.setattr(graceful, "LAME_DUCK_SECONDS", SHORT_SECONDS)
     async with connection(served.port) as (reader, writer):
         assert await answered(reader, writer) == (200, None)
@@ -124,7 +99,7 @@ async def test_a_request_of_which_a_part_has_come_is_answered_also_when_its_end_
         assert (answer.status, answer.reset) == (200, False)
 
 
-async def test_headers_that_do_not_end_are_refused_soon(served: Served, monkeypatch):
+async def test_headers_that_do_not_end_are_refused_soon(served: Slowly, monkeypatch):
     monkeypatch.setattr(graceful, "UNFINISHED_HEADERS_SECONDS", 0.3)
     async with connection(served.port) as (reader, writer), connection(served.port) as (late_reader, late_writer):
         writer.write(SLOW[:10])
@@ -137,7 +112,7 @@ async def test_headers_that_do_not_end_are_refused_soon(served: Served, monkeypa
 
 
 @pytest_asyncio.fixture
-async def thaw(served: Served, monkeypatch) -> threading.Event:
+async def thaw(served: Slowly, monkeypatch) -> threading.Event:
     """The server, told to stop, is busy with something else: until this is set, and then until its moment is over."""
     thaw = threading.Event()
 
@@ -151,7 +126,7 @@ async def thaw(served: Served, monkeypatch) -> threading.Event:
     return thaw
 
 
-async def test_a_request_that_has_come_and_is_not_read_when_the_silence_is_over_is_answered(served: Served, thaw):
+async def test_a_request_that_has_come_and_is_not_read_when_the_silence_is_over_is_answered(served: Slowly, thaw):
     async with connection(served.port) as (reader, writer):
         assert await answered(reader, writer) == (200, None)
         served.begun.clear()
@@ -163,7 +138,7 @@ async def test_a_request_that_has_come_and_is_not_read_when_the_silence_is_over_
         assert await asking == (200, "close")
 
 
-async def test_clients_whom_the_kernel_has_connected_when_the_door_is_closed_are_let_in(served: Served, thaw):
+async def test_clients_whom_the_kernel_has_connected_when_the_door_is_closed_are_let_in(served: Slowly, thaw):
     await served.begin_to_stop()
     await asyncio.to_thread(served.begun.wait)
     async with AsyncExitStack() as stack:
