@@ -7,17 +7,19 @@ is on the disk with each.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Enum, Table, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel
+from structlog.contextvars import clear_contextvars
 
 from shared.engines import open_engines
 from shared.grouping import Grouping, Item, Outcome
@@ -28,6 +30,9 @@ from shared.schema import bring_up_to_date, told_in_words
 RETRY_AFTER_SECONDS = 5
 LARGEST_GROUP = 64
 """Most items that share a commit: beyond this the first waits longer than a lone fsync would have cost it."""
+
+PATIENCE_SECONDS = 0.05
+"""Behind a look that takes longer nobody waits: its connection may be lost."""
 
 Result = TypeVar("Result")
 
@@ -86,6 +91,12 @@ class Writes(Protocol):
     async def write(self, work: Callable[[Session], Result]) -> Result: ...
 
 
+class Reads(Protocol):
+    """What a group of looks needs of a database."""
+
+    async def read(self, work: Callable[[Session], Result]) -> Result: ...
+
+
 class GroupCommit(Grouping[Item, Outcome]):
     """Many callers, one durable transaction: while one commit is on its way to the disk, the next group gathers.
 
@@ -99,6 +110,31 @@ class GroupCommit(Grouping[Item, Outcome]):
             return await database.write(lambda session: flush(session, items))
 
         super().__init__(commit, largest=LARGEST_GROUP)
+
+
+class GroupRead(Generic[Item, Outcome]):
+    """Many who ask, one look: a trip to a connection costs more than most looks. Whoever asks meanwhile is of the next.
+
+    `look` gets what was asked, in the order it came, and answers with one outcome for each, in that order. A `Problem`
+    among them is raised to whom it belongs.
+    """
+
+    def __init__(self, database: Reads, look: Callable[[Session, Sequence[Item]], Sequence[Outcome | Problem]]) -> None:
+        async def read(items: Sequence[Item]) -> Sequence[Outcome | Problem]:
+            clear_contextvars()  # they are of whose request began this
+            try:
+                return await database.read(lambda session: look(session, items))
+            except Problem as problem:
+                return [copy(problem) for _ in items]
+
+        self._looks = Grouping(read, largest=LARGEST_GROUP, patience_seconds=PATIENCE_SECONDS)
+
+    async def ask(self, item: Item) -> Outcome:
+        """What `look` said of it. Raises `Problem` as `Database.read` does, or as `look` said."""
+        outcome = await self._looks.add(item)
+        if isinstance(outcome, Problem):
+            raise outcome
+        return outcome
 
 
 def text_enum(members: type[StrEnum]) -> Enum:

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, Select, Table, Update, bindparam, sel
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-POSTGRESQL, MYSQL = "postgresql", "mysql"
+SQLITE, POSTGRESQL, MYSQL = "sqlite", "postgresql", "mysql"
 """MariaDB is MySQL here. Where they differ SQLAlchemy knows it, but for the names of a limit."""
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from services.api.storage_client import StorageClient
 from services.api.storage_hop import ANSWER_SECONDS, READ_BYTES
-from services.api.tables import Lead
+from services.api.store import Resume
 from shared.disposition import attachment
 from shared.problems import Problem, ProblemType
 
@@ -17,23 +17,23 @@ SHORT_BYTES = 128 * 1024
 _PASSED_ON = ("Content-Range", "Content-Length", "Accept-Ranges")
 
 
-async def download(storage: StorageClient, lead: Lead, range_header: str | None) -> Response:
+async def download(storage: StorageClient, resume: Resume, range_header: str | None) -> Response:
     """The resume, whole or in part. A short one is there when the answer begins: it is whole, or a 503.
 
     Raises `Problem` 404, 416, 503.
     """
     async with AsyncExitStack() as stack:
-        blob = await stack.enter_async_context(storage.get(lead.resume_path, range_header))
+        blob = await stack.enter_async_context(storage.get(resume.blob_id, range_header))
         headers = {name: blob.headers[name] for name in _PASSED_ON if name in blob.headers}
         if blob.status in (404, 416):
             raise _refusal(blob.status, headers.get("Content-Range", ""))
-        headers |= _safe_headers(lead)
+        headers |= _safe_headers(resume)
         if blob.content_length is not None and blob.content_length <= SHORT_BYTES:
             async with asyncio.timeout(ANSWER_SECONDS):
                 body = await blob.read()
-            return Response(body, blob.status, headers, lead.resume_content_type)
+            return Response(body, blob.status, headers, resume.content_type)
         chunks = _chunks(blob, stack.pop_all())
-        return StreamingResponse(chunks, blob.status, headers, lead.resume_content_type)
+        return StreamingResponse(chunks, blob.status, headers, resume.content_type)
 
 
 async def _chunks(blob: ClientResponse, stack: AsyncExitStack) -> AsyncIterator[bytes]:
@@ -42,12 +42,12 @@ async def _chunks(blob: ClientResponse, stack: AsyncExitStack) -> AsyncIterator[
             yield chunk
 
 
-def _safe_headers(lead: Lead) -> dict[str, str]:
+def _safe_headers(resume: Resume) -> dict[str, str]:
     """A stranger's file is saved, never shown: not as a page of ours, not with our cookies (OWASP ASVS 5.4)."""
     return {
-        "Content-Disposition": attachment(lead.resume_filename),
+        "Content-Disposition": attachment(resume.filename),
         "Content-Security-Policy": "sandbox; default-src 'none'",
-        "ETag": f'"{lead.resume_sha256}"',
+        "ETag": f'"{resume.sha256}"',
     }
 
 

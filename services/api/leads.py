@@ -89,8 +89,13 @@ async def find_lead(database: Database, lead_id: str) -> Lead:
     """The lead of that id. Raises `Problem` 404."""
     lead = await database.read(partial(store.get_lead, lead_id=lead_id)) if is_id(lead_id) else None
     if lead is None:
-        raise Problem(ProblemType.NOT_FOUND, "There is no lead of this id.")
+        raise no_lead()
     return lead
+
+
+def no_lead() -> Problem:
+    """The 404."""
+    return Problem(ProblemType.NOT_FOUND, "There is no lead of this id.")
 
 
 async def move_lead(database: Database, lead_id: str, wanted: LeadState, if_match: str | None) -> Lead:

@@ -8,15 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Row, Select, func, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session
-from sqlmodel import col
 
+from services.api import lead_texts
 from services.api.fields import email_key
-from services.api.resume_search.index import by_time, leads_with
+from services.api.resume_search.index import Found, by_time, leads_with
 from services.api.resume_search.words import words_of
 from services.api.states import LeadState
-from services.api.tables import Lead, LeadRow
+from services.api.tables import Lead
 from shared.database import as_utc, table_of
 from shared.dialect import MYSQL, POSTGRESQL
 from shared.problems import FieldError, Problem, invalid_fields
@@ -33,7 +33,8 @@ NO_NUL = r"^[^\x00]*$"
 """Pattern of texts that are looked for: PostgreSQL has no place for U+0000, so nothing of that kind is kept."""
 
 _ESCAPE = "\\"
-_SHOWN = [table_of(Lead).c[name] for name in LeadRow._fields]
+_SORTED_BY = "sorted_by"
+_LEADS = table_of(Lead)
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,17 @@ class LeadQuery:
     limit: int = PAGE_DEFAULT
     cursor: str | None = None
 
+    @property
+    def is_found_at_once(self) -> bool:
+        """Whether an index leads straight to the page, however many leads there are."""
+        return self.sort.endswith("created_at") and not self.words and not self.resume
+
 
 @dataclass(frozen=True)
 class Page:
-    """The rows of one page, and where the next page begins.
+    """The leads of one page, each as JSON, and where the next page begins."""
 
-    No `Lead`s: to make fifty of them costs more than to find them.
-    """
-
-    leads: Sequence[LeadRow]
+    leads: Sequence[str]
     next_cursor: str | None
 
 
@@ -76,41 +79,45 @@ def find_page(session: Session, query: LeadQuery) -> Page:
     field, descending = _sort(query.sort)
     if query.resume and field == "created_at" and session.get_bind().dialect.name != POSTGRESQL:
         return _page_by_words(session, query, words_of(query.resume), descending=descending)
-    column: Any = getattr(Lead, field)
-    place = tuple_(column, col(Lead.id))
-    statement = _filtered(session, select(*_SHOWN), query)
+    column = _LEADS.c[field]
+    place = tuple_(column, _LEADS.c.id)
+    statement = _filtered(session, select(_LEADS.c.id, column.label(_SORTED_BY), *lead_texts.columns(session)), query)
     if query.cursor:
         value, lead_id = _decode(query.cursor, query.sort)
         last = tuple_(value, lead_id)
         statement = statement.where(place < last if descending else place > last)
         if session.get_bind().dialect.name == MYSQL:  # it finds no place in an index by two columns at once
             statement = statement.where(column <= value if descending else column >= value)
-    order = [column.desc(), col(Lead.id).desc()] if descending else [column, col(Lead.id)]
-    found = session.execute(statement.order_by(*order).limit(query.limit + 1)).all()
-    leads = [LeadRow._make(row) for row in found[: query.limit]]
-    more = len(found) > query.limit
-    return Page(leads, _encode(query.sort, getattr(leads[-1], field), leads[-1].id) if more else None)
+    order = [column.desc(), _LEADS.c.id.desc()] if descending else [column, _LEADS.c.id]
+    found = session.connection().execute(statement.order_by(*order).limit(query.limit + 1)).all()
+    page = found[: query.limit]
+    text = lead_texts.writer(session)
+    cursor = _encode(query.sort, page[-1][1], page[-1][0]) if len(found) > query.limit else None
+    return Page([text(row[2:]) for row in page], cursor)
 
 
 def _page_by_words(session: Session, query: LeadQuery, words: Sequence[str], *, descending: bool) -> Page:
     """A page by time of the leads that have the words: as many of those as fill it are looked at, and no more."""
     sort = f"{query.sort} of a resume"
     place = _decode_number(query.cursor, sort) if query.cursor else None
-    filtered = _filtered(session, select(*_SHOWN), replace(query, resume=None))
-    leads: list[tuple[int, Row[Any]]] = []
+    filtered = _filtered(session, select(_LEADS.c.id), replace(query, resume=None))
+    leads: list[Found] = []
     at_once = LOOKED_AT
     while words and len(leads) <= query.limit:
         found = by_time(session, words, place=place, descending=descending, limit=at_once)
-        rows = session.execute(filtered.where(col(Lead.id).in_([one.lead_id for one in found])))
-        by_id = {row.id: row for row in rows}
-        leads += [(one.number, by_id[one.lead_id]) for one in found if one.lead_id in by_id]
+        passing = set(session.execute(filtered.where(_LEADS.c.id.in_([one.lead_id for one in found]))).scalars())
+        leads += [one for one in found if one.lead_id in passing]
         if len(found) < at_once:
             break
         place, at_once = found[-1].number, min(2 * at_once, LOOKED_AT_MOST)
-    more = len(leads) > query.limit
     page = leads[: query.limit]
-    cursor = _encode(sort, str(page[-1][0]), page[-1][1].id) if more else None
-    return Page([LeadRow._make(row) for _, row in page], cursor)
+    cursor = _encode(sort, str(page[-1].number), page[-1].lead_id) if len(leads) > query.limit else None
+    return Page(lead_texts.of(session, [one.lead_id for one in page]), cursor)
+
+
+def find_pages(session: Session, queries: Sequence[LeadQuery]) -> list[Page | Problem]:
+    """A page for each, or why there is none."""
+    return [_page_or_problem(session, query) for query in queries]
 
 
 def find_page_and_total(session: Session, query: LeadQuery, *, counted: bool) -> tuple[Page, int | None]:
@@ -118,9 +125,16 @@ def find_page_and_total(session: Session, query: LeadQuery, *, counted: bool) ->
     return find_page(session, query), count(session, query) if counted else None
 
 
+def _page_or_problem(session: Session, query: LeadQuery) -> Page | Problem:
+    try:
+        return find_page(session, query)
+    except Problem as problem:
+        return problem
+
+
 def count(session: Session, query: LeadQuery) -> int:
     """How many leads match in all."""
-    found = session.execute(_filtered(session, select(func.count()).select_from(Lead), query))
+    found = session.execute(_filtered(session, select(func.count()).select_from(_LEADS), query))
     return int(found.scalar_one())
 
 
@@ -131,18 +145,18 @@ def search_text(*parts: str) -> str:
 
 def _filtered(session: Session, statement: Select[Any], query: LeadQuery) -> Select[Any]:
     if query.state is not None:
-        statement = statement.where(col(Lead.state) == query.state)
+        statement = statement.where(_LEADS.c.state == query.state)
     if query.email is not None:
-        statement = statement.where(col(Lead.email_key) == email_key(query.email))
+        statement = statement.where(_LEADS.c.email_key == email_key(query.email))
     if query.created_after is not None:
-        statement = statement.where(col(Lead.created_at) > query.created_after)
+        statement = statement.where(_LEADS.c.created_at > query.created_after)
     if query.created_before is not None:
-        statement = statement.where(col(Lead.created_at) < query.created_before)
+        statement = statement.where(_LEADS.c.created_at < query.created_before)
     for word in search_text(query.words or "").split():
-        statement = statement.where(col(Lead.search_text).like(f"%{_literal(word)}%", escape=_ESCAPE))
+        statement = statement.where(_LEADS.c.search_text.like(f"%{_literal(word)}%", escape=_ESCAPE))
     if query.resume:
         found = leads_with(session.get_bind().dialect.name, words_of(query.resume))
-        statement = statement.where(col(Lead.id).in_(found))
+        statement = statement.where(_LEADS.c.id.in_(found))
     return statement
 
 

@@ -16,13 +16,11 @@ from pwdlib import PasswordHash
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
-from structlog.contextvars import clear_contextvars
 
 from services.api.fields import EMAIL_MAX_BYTES
 from services.api.tables import Role, User
-from shared.database import Database
+from shared.database import Database, GroupRead
 from shared.dialect import take_turns
-from shared.grouping import Grouping
 from shared.problems import Problem, ProblemType
 from shared.processors import run_on_rest
 from shared.tokens import TokenRefused, Tokens
@@ -32,9 +30,6 @@ PASSWORD_MIN_LENGTH = 12
 
 PASSWORD_MAX_BYTES = 1024
 HASHING_THREADS = 2
-LOOKED_UP_AT_ONCE = 64
-PATIENCE_SECONDS = 0.05
-"""Behind a look that takes longer nobody waits: its connection may be lost."""
 
 _ADDING = "adding a user"
 
@@ -59,9 +54,7 @@ class Staff:
         self._tokens = tokens
         self._lifetime = token_lifetime_seconds
         self._passwords = Passwords()
-        self._users: Grouping[str, User | Problem | None] = Grouping(
-            self._look_up, largest=LOOKED_UP_AT_ONCE, patience_seconds=PATIENCE_SECONDS
-        )
+        self._users = GroupRead(database, _look_up)
 
     async def sign_in(self, username: str, password: str) -> SignedIn:
         """A token for a right password. Raises `Problem` 401, the same and as slow for an unknown name."""
@@ -78,21 +71,10 @@ class Staff:
             claims = self._tokens.verify(token)
         except TokenRefused:
             _unauthenticated("The token is missing, expired or not one of ours: sign in again.")
-        user = await self._users.add(claims["sub"])
-        if isinstance(user, Problem):
-            raise user
+        user = await self._users.ask(claims["sub"])
         if user is None or user.disabled_at is not None or user.token_version != claims.get("ver"):
             _unauthenticated("This token is no longer valid: sign in again.")
         return user
-
-    async def _look_up(self, emails: Sequence[str]) -> Sequence[User | Problem | None]:
-        """Who these are right now: whoever asks while a look is under way waits for the next."""
-        clear_contextvars()  # they are of whose request began this
-        try:
-            found = await self._database.read(partial(get_users, emails=emails))
-        except Problem as problem:
-            return [problem] * len(emails)
-        return [found.get(email) for email in emails]
 
     def public_keys(self) -> dict[str, Any]:
         """The JWK Set that verifies the tokens; empty unless they are signed with RS256."""
@@ -134,10 +116,11 @@ class Passwords:
         return self._hasher.verify(password, password_hash)
 
 
-def get_users(session: Session, emails: Sequence[str]) -> dict[str, User]:
-    """Those users who have one of these addresses, written as they are kept."""
+def _look_up(session: Session, emails: Sequence[str]) -> list[User | None]:
+    """The users who have these addresses, written as they are kept."""
     found = session.execute(select(User).where(col(User.email).in_(set(emails)))).scalars()
-    return {user.email: user for user in found}
+    users = {user.email: user for user in found}
+    return [users.get(email) for email in emails]
 
 
 def get_user(session: Session, email: str) -> User | None:

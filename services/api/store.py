@@ -20,6 +20,14 @@ _LEADS = table_of(Lead)
 _FACTS = select(
     _LEADS.c.id, _LEADS.c.resume_path, _LEADS.c.resume_size_bytes, _LEADS.c.resume_sha256, _LEADS.c.created_at
 )
+_RESUMES = select(
+    _LEADS.c.id,
+    _LEADS.c.resume_path,
+    _LEADS.c.resume_filename,
+    _LEADS.c.resume_content_type,
+    _LEADS.c.resume_size_bytes,
+    _LEADS.c.resume_sha256,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +146,13 @@ def insert_leads(session: Session, submissions: Sequence[Submission]) -> list[Ou
 def get_lead(session: Session, lead_id: str) -> Lead | None:
     """The lead of that id."""
     return session.get(Lead, lead_id)
+
+
+def find_resumes(session: Session, lead_ids: Sequence[str]) -> list[Resume | None]:
+    """The resumes of these leads, in that order."""
+    found = session.execute(_RESUMES.where(_LEADS.c.id.in_(set(lead_ids))))
+    resumes = {lead_id: Resume(*resume) for lead_id, *resume in found}
+    return [resumes.get(lead_id) for lead_id in lead_ids]
 
 
 def move_lead(session: Session, lead_id: str, wanted: LeadState, version: int | None) -> Lead | None:

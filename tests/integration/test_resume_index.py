@@ -1,5 +1,6 @@
 """Leads are found by the words of their resumes, in SQLite and in PostgreSQL alike, and each resume is read once."""
 
+import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -64,7 +65,7 @@ async def found(database: Database, ids: dict[str, str], resume: str, **more) ->
     page, total = await database.read(partial(search.find_page_and_total, query=query, counted=True))
     assert total == len(page.leads)
     names = {lead_id: name for name, lead_id in ids.items()}
-    return {names[lead.id] for lead in page.leads}
+    return {names[json.loads(lead)["id"]] for lead in page.leads}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ async def all_pages(database: Database, **asked) -> list[str]:
     seen, cursor = [], None
     while True:
         page = await database.read(partial(search.find_page, query=LeadQuery(cursor=cursor, **asked)))
-        seen += [lead.id for lead in page.leads]
+        seen += [json.loads(lead)["id"] for lead in page.leads]
         cursor = page.next_cursor
         if cursor is None:
             return seen
