@@ -42,26 +42,23 @@ _TEXT = func.json_object(
 )
 
 
-def columns(session: Session) -> Sequence[ColumnElement[Any]]:
+def columns(dialect: str) -> Sequence[ColumnElement[Any]]:
     """What is to be selected of a lead."""
-    return [_TEXT] if _writes_by_itself(session) else _COLUMNS
+    return [_TEXT] if dialect == SQLITE else _COLUMNS
 
 
-def writer(session: Session) -> Callable[[Sequence[Any]], str]:
+def writer(dialect: str) -> Callable[[Sequence[Any]], str]:
     """What makes the text of these columns."""
-    return _written if _writes_by_itself(session) else _write
+    return _written if dialect == SQLITE else _write
 
 
 def of(session: Session, ids: Sequence[str]) -> list[str]:
     """The texts of these leads, in that order, as far as they exist."""
-    found = session.execute(select(_LEADS.c.id, *columns(session)).where(_LEADS.c.id.in_(ids)))
-    text = writer(session)
+    dialect = session.get_bind().dialect.name
+    found = session.connection().execute(select(_LEADS.c.id, *columns(dialect)).where(_LEADS.c.id.in_(ids)))
+    text = writer(dialect)
     texts = {row[0]: text(row[1:]) for row in found}
     return [texts[lead_id] for lead_id in ids if lead_id in texts]
-
-
-def _writes_by_itself(session: Session) -> bool:
-    return session.get_bind().dialect.name == SQLITE
 
 
 def _written(found: Sequence[Any]) -> str:

@@ -3,12 +3,13 @@
 import base64
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import BindParameter, ColumnElement, Integer, Select, bindparam, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from services.api import lead_texts
@@ -33,7 +34,6 @@ NO_NUL = r"^[^\x00]*$"
 """Pattern of texts that are looked for: PostgreSQL has no place for U+0000, so nothing of that kind is kept."""
 
 _ESCAPE = "\\"
-_SORTED_BY = "sorted_by"
 _LEADS = table_of(Lead)
 
 
@@ -77,35 +77,55 @@ class _Place(BaseModel):
 def find_page(session: Session, query: LeadQuery) -> Page:
     """One page. Raises `Problem` 422 for a sort or a cursor that is not ours."""
     field, descending = _sort(query.sort)
-    if query.resume and field == "created_at" and session.get_bind().dialect.name != POSTGRESQL:
+    dialect = session.get_bind().dialect.name
+    if query.resume and field == "created_at" and dialect != POSTGRESQL:
         return _page_by_words(session, query, words_of(query.resume), descending=descending)
-    column = _LEADS.c[field]
-    place = tuple_(column, _LEADS.c.id)
-    statement = _filtered(session, select(_LEADS.c.id, column.label(_SORTED_BY), *lead_texts.columns(session)), query)
+    values = _values(query)
+    statement = _page_of(dialect, query.sort, tuple(values), further=query.cursor is not None)
+    if query.resume:
+        statement = statement.where(_has_words(dialect, query.resume))
     if query.cursor:
-        value, lead_id = _decode(query.cursor, query.sort)
-        last = tuple_(value, lead_id)
-        statement = statement.where(place < last if descending else place > last)
-        if session.get_bind().dialect.name == MYSQL:  # it finds no place in an index by two columns at once
-            statement = statement.where(column <= value if descending else column >= value)
-    order = [column.desc(), _LEADS.c.id.desc()] if descending else [column, _LEADS.c.id]
-    found = session.connection().execute(statement.order_by(*order).limit(query.limit + 1)).all()
+        values["last_value"], values["last_id"] = _decode(query.cursor, query.sort)
+    found = session.connection().execute(statement, {**values, "limit": query.limit + 1}).all()
     page = found[: query.limit]
-    text = lead_texts.writer(session)
+    text = lead_texts.writer(dialect)
     cursor = _encode(query.sort, page[-1][1], page[-1][0]) if len(found) > query.limit else None
     return Page([text(row[2:]) for row in page], cursor)
+
+
+@lru_cache(256)
+def _page_of(dialect: str, sort: str, names: Sequence[str], *, further: bool) -> Select[Any]:
+    """The statement for a page with these values, and for a `further` one, whose place is a value as well.
+
+    To put it together costs more than to find the page.
+    """
+    field, descending = _sort(sort)
+    column, lead_id = _LEADS.c[field], _LEADS.c.id
+    # Some engines cannot tell two columns of one name apart, and the text may hold this one, too.
+    shown = [lead_id, column.label("sorted_by"), *lead_texts.columns(dialect)]
+    statement = select(*shown).where(*map(_condition, names))
+    if further:
+        value = bindparam("last_value", type_=column.type)
+        place, last = tuple_(column, lead_id), tuple_(value, bindparam("last_id", type_=lead_id.type))
+        statement = statement.where(place < last if descending else place > last)
+        if dialect == MYSQL:  # it finds no place in an index by two columns at once
+            statement = statement.where(column <= value if descending else column >= value)
+    order = [column.desc(), lead_id.desc()] if descending else [column, lead_id]
+    return statement.order_by(*order).limit(bindparam("limit", type_=Integer))
 
 
 def _page_by_words(session: Session, query: LeadQuery, words: Sequence[str], *, descending: bool) -> Page:
     """A page by time of the leads that have the words: as many of those as fill it are looked at, and no more."""
     sort = f"{query.sort} of a resume"
     place = _decode_number(query.cursor, sort) if query.cursor else None
-    filtered = _filtered(session, select(_LEADS.c.id), replace(query, resume=None))
+    values = _values(query)
+    filtered = select(_LEADS.c.id).where(*map(_condition, values))
     leads: list[Found] = []
     at_once = LOOKED_AT
     while words and len(leads) <= query.limit:
         found = by_time(session, words, place=place, descending=descending, limit=at_once)
-        passing = set(session.execute(filtered.where(_LEADS.c.id.in_([one.lead_id for one in found]))).scalars())
+        among = filtered.where(_LEADS.c.id.in_([one.lead_id for one in found]))
+        passing = set(session.connection().execute(among, values).scalars())
         leads += [one for one in found if one.lead_id in passing]
         if len(found) < at_once:
             break
@@ -134,8 +154,11 @@ def _page_or_problem(session: Session, query: LeadQuery) -> Page | Problem:
 
 def count(session: Session, query: LeadQuery) -> int:
     """How many leads match in all."""
-    found = session.execute(_filtered(session, select(func.count()).select_from(_LEADS), query))
-    return int(found.scalar_one())
+    values = _values(query)
+    statement = select(func.count()).select_from(_LEADS).where(*map(_condition, values))
+    if query.resume:
+        statement = statement.where(_has_words(session.get_bind().dialect.name, query.resume))
+    return int(session.connection().execute(statement, values).scalar_one())
 
 
 def search_text(*parts: str) -> str:
@@ -143,21 +166,36 @@ def search_text(*parts: str) -> str:
     return unicodedata.normalize("NFC", " ".join(parts)).casefold()
 
 
-def _filtered(session: Session, statement: Select[Any], query: LeadQuery) -> Select[Any]:
-    if query.state is not None:
-        statement = statement.where(_LEADS.c.state == query.state)
-    if query.email is not None:
-        statement = statement.where(_LEADS.c.email_key == email_key(query.email))
-    if query.created_after is not None:
-        statement = statement.where(_LEADS.c.created_at > query.created_after)
-    if query.created_before is not None:
-        statement = statement.where(_LEADS.c.created_at < query.created_before)
-    for word in search_text(query.words or "").split():
-        statement = statement.where(_LEADS.c.search_text.like(f"%{_literal(word)}%", escape=_ESCAPE))
-    if query.resume:
-        found = leads_with(session.get_bind().dialect.name, words_of(query.resume))
-        statement = statement.where(_LEADS.c.id.in_(found))
-    return statement
+def _values(query: LeadQuery) -> dict[str, Any]:
+    """What is looked for, by the names of `_condition`. But words of the resume, which are found otherwise."""
+    words = enumerate(search_text(query.words or "").split())
+    values = {
+        "state": query.state,
+        "email_key": None if query.email is None else email_key(query.email),
+        "created_after": query.created_after,
+        "created_before": query.created_before,
+        **{f"word_{number}": f"%{_literal(word)}%" for number, word in words},
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _condition(name: str) -> ColumnElement[bool]:
+    """What the value of that name must be to a lead."""
+    value: BindParameter[Any] = bindparam(name)
+    match name:
+        case "state":
+            return _LEADS.c.state == value
+        case "email_key":
+            return _LEADS.c.email_key == value
+        case "created_after":
+            return _LEADS.c.created_at > value
+        case "created_before":
+            return _LEADS.c.created_at < value
+    return _LEADS.c.search_text.like(value, escape=_ESCAPE)
+
+
+def _has_words(dialect: str, resume: str) -> ColumnElement[bool]:
+    return _LEADS.c.id.in_(leads_with(dialect, words_of(resume)))
 
 
 def _literal(word: str) -> str:
