@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Enum, Table, text
@@ -112,29 +112,48 @@ class GroupCommit(Grouping[Item, Outcome]):
         super().__init__(commit, largest=LARGEST_GROUP)
 
 
-class GroupRead(Generic[Item, Outcome]):
-    """Many who ask, one look: a trip to a connection costs more than most looks. Whoever asks meanwhile is of the next.
+Look = Callable[[Session, Sequence[Item]], Sequence[Outcome | Problem]]
+"""Gets what was asked, in the order it came, and answers with one outcome for each, in that order. A `Problem` among
+them is raised to whom it belongs."""
 
-    `look` gets what was asked, in the order it came, and answers with one outcome for each, in that order. A `Problem`
-    among them is raised to whom it belongs.
+
+class Looks:
+    """Many who ask, whatever they ask: one trip to a connection, which costs more than most looks.
+
+    Whoever asks while a trip is under way is of the next one: nobody is told what was so before he asked.
     """
 
-    def __init__(self, database: Reads, look: Callable[[Session, Sequence[Item]], Sequence[Outcome | Problem]]) -> None:
-        async def read(items: Sequence[Item]) -> Sequence[Outcome | Problem]:
-            clear_contextvars()  # they are of whose request began this
-            try:
-                return await database.read(lambda session: look(session, items))
-            except Problem as problem:
-                return [copy(problem) for _ in items]
+    def __init__(self, database: Reads) -> None:
+        self._database = database
+        self._trips: Grouping[tuple[Look[Any, Any], Any], Any] = Grouping(
+            self._trip, largest=LARGEST_GROUP, patience_seconds=PATIENCE_SECONDS
+        )
 
-        self._looks = Grouping(read, largest=LARGEST_GROUP, patience_seconds=PATIENCE_SECONDS)
-
-    async def ask(self, item: Item) -> Outcome:
-        """What `look` said of it. Raises `Problem` as `Database.read` does, or as `look` said."""
-        outcome = await self._looks.add(item)
+    async def ask(self, look: Look[Item, Outcome], item: Item) -> Outcome:
+        """What `look` says of the item. Raises `Problem` as `Database.read` does, or as `look` said."""
+        outcome: Outcome | Problem = await self._trips.add((look, item))
         if isinstance(outcome, Problem):
             raise outcome
         return outcome
+
+    async def _trip(self, asked: Sequence[tuple[Look[Any, Any], Any]]) -> Sequence[Any]:
+        clear_contextvars()  # they are of whose request began this
+        try:
+            return await self._database.read(partial(_look_all, asked))
+        except Problem as problem:
+            return [copy(problem) for _ in asked]
+
+
+def _look_all(asked: Sequence[tuple[Look[Any, Any], Any]], session: Session) -> list[Any]:
+    """Each look once, for all who want it."""
+    outcomes: list[Any] = [None] * len(asked)
+    places: dict[Look[Any, Any], list[int]] = {}
+    for place, (look, _) in enumerate(asked):
+        places.setdefault(look, []).append(place)
+    for look, whose in places.items():
+        for place, outcome in zip(whose, look(session, [asked[place][1] for place in whose]), strict=True):
+            outcomes[place] = outcome
+    return outcomes
 
 
 def text_enum(members: type[StrEnum]) -> Enum:

@@ -121,6 +121,10 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
         if retry_after_seconds is not None:
             self.headers["Retry-After"] = str(retry_after_seconds)
 
+    def __copy__(self) -> "Problem":
+        """The same for somebody else: whoever answers with it may add headers."""
+        return Problem(self.type, self.detail, errors=self.errors, headers=self.headers)
+
     @property
     def status(self) -> HTTPStatus:
         """The HTTP status of this problem's type."""

@@ -23,7 +23,7 @@ from services.api.search import LeadQuery, Page
 from services.api.staff import Staff
 from services.api.storage_client import StorageClient
 from services.api.tables import User
-from shared.database import Database, GroupRead
+from shared.database import Database, Looks
 from shared.ids import is_id
 from shared.problems import FieldError, invalid_fields
 from shared.web import is_head
@@ -33,15 +33,21 @@ class LeadReads:
     """Pages and resumes. With `redirect`, resumes are fetched where they are, if that can be."""
 
     def __init__(
-        self, database: Database, storage: StorageClient, staff: Staff, *, redirect: bool, search_resumes: bool
+        self,
+        database: Database,
+        looks: Looks,
+        storage: StorageClient,
+        staff: Staff,
+        *,
+        redirect: bool,
+        search_resumes: bool,
     ) -> None:
         self._database = database
         self._storage = storage
         self._staff = staff
         self._redirect = redirect
         self._search_resumes = search_resumes
-        self._pages = GroupRead(database, search.find_pages)
-        self._resumes = GroupRead(database, store.find_resumes)
+        self._looks = looks
 
     async def page(self, request: Request, asked: ListParameters) -> tuple[LeadPage, Mapping[str, str]]:
         """A page, and the headers that go with it. Raises `Problem` 422."""
@@ -61,12 +67,12 @@ class LeadReads:
     async def _found(self, query: LeadQuery, *, counted: bool) -> tuple[Page, int | None]:
         """What an index finds at once is looked for together with others; nobody waits for a search but who asked."""
         if query.is_found_at_once and not counted:
-            return await self._pages.ask(query), None
+            return await self._looks.ask(search.find_pages, query), None
         return await self._database.read(partial(search.find_page_and_total, query=query, counted=counted))
 
     async def resume(self, request: Request, lead_id: str, range_header: str | None) -> Response:
         """The resume, whole or in part, or where it is. Raises `Problem` 404, 416, 503."""
-        resume = await self._resumes.ask(lead_id) if is_id(lead_id) else None
+        resume = await self._looks.ask(store.find_resumes, lead_id) if is_id(lead_id) else None
         if resume is None:
             raise no_lead()
         # A link is signed for GET: whoever followed it with HEAD would be refused.

@@ -26,7 +26,7 @@ from services.api.upload_routes import upload_routes
 from shared.background import measuring, running
 from shared.bus import bus_for
 from shared.cors import cors
-from shared.database import Database, GroupCommit
+from shared.database import Database, GroupCommit, Looks
 from shared.direct import ask_directly
 from shared.disk import local_places, measure_databases
 from shared.health import Health
@@ -55,7 +55,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     topology = leads_topology(settings.retry_delays_seconds)
     bus = bus_for(settings.resolved_broker_url, topology, client_name="api")
     relay = Relay(database, bus, topology.queues)
-    staff = Staff(database, Tokens(settings.token_key, STAFF), settings.token_lifetime_seconds)
+    looks = Looks(database)
+    staff = Staff(database, looks, Tokens(settings.token_key, STAFF), settings.token_lifetime_seconds)
     storage = StorageClient(settings.resolved_storage_url, Tokens(settings.resolved_service_secret, SERVICE))
     intake = Intake(
         storage,
@@ -111,7 +112,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     ask_directly(app, "POST", public.routes[0])
     app.include_router(upload_routes(settings, tickets, rates))
     app.include_router(login_routes(settings, staff, rates))
-    reads = LeadReads(database, storage, staff, redirect=settings.blob_redirect, search_resumes=settings.resume_search)
+    reads = LeadReads(
+        database, looks, storage, staff, redirect=settings.blob_redirect, search_resumes=settings.resume_search
+    )
     for_staff = lead_routes(database, staff, reads)
     app.include_router(for_staff)
     routes = {route.name: route for route in for_staff.routes if isinstance(route, APIRoute)}

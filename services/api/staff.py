@@ -19,7 +19,7 @@ from sqlmodel import col
 
 from services.api.fields import EMAIL_MAX_BYTES
 from services.api.tables import Role, User
-from shared.database import Database, GroupRead
+from shared.database import Database, Looks
 from shared.dialect import take_turns
 from shared.problems import Problem, ProblemType
 from shared.processors import run_on_rest
@@ -49,12 +49,12 @@ class SignedIn:
 class Staff:
     """Signs people in, and knows who a token belongs to right now."""
 
-    def __init__(self, database: Database, tokens: Tokens, token_lifetime_seconds: int) -> None:
+    def __init__(self, database: Database, looks: Looks, tokens: Tokens, token_lifetime_seconds: int) -> None:
         self._database = database
         self._tokens = tokens
         self._lifetime = token_lifetime_seconds
         self._passwords = Passwords()
-        self._users = GroupRead(database, _look_up)
+        self._looks = looks
 
     async def sign_in(self, username: str, password: str) -> SignedIn:
         """A token for a right password. Raises `Problem` 401, the same and as slow for an unknown name."""
@@ -71,7 +71,7 @@ class Staff:
             claims = self._tokens.verify(token)
         except TokenRefused:
             _unauthenticated("The token is missing, expired or not one of ours: sign in again.")
-        user = await self._users.ask(claims["sub"])
+        user = await self._looks.ask(find_users, claims["sub"])
         if user is None or user.disabled_at is not None or user.token_version != claims.get("ver"):
             _unauthenticated("This token is no longer valid: sign in again.")
         return user
@@ -116,7 +116,7 @@ class Passwords:
         return self._hasher.verify(password, password_hash)
 
 
-def _look_up(session: Session, emails: Sequence[str]) -> list[User | None]:
+def find_users(session: Session, emails: Sequence[str]) -> list[User | None]:
     """The users who have these addresses, written as they are kept."""
     found = session.execute(select(User).where(col(User.email).in_(set(emails)))).scalars()
     users = {user.email: user for user in found}

@@ -65,6 +65,9 @@ class BlobStore(Protocol):
     async def facts(self, blob_id: str) -> BlobFacts:
         """Raises `BlobMissing`."""
 
+    async def look_into(self, blob_id: str) -> tuple[BlobFacts, bytes | None]:
+        """Its facts and, where it comes with them at no more cost, all of its body. Raises `BlobMissing`."""
+
     def read(self, blob_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` up to `stop`, exactly. Raises `BlobCutShort` when there are fewer."""
 

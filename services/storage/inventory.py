@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from services.storage.blobs import BlobFacts
+from services.storage.files import look
 from services.storage.folder import newest_lead, remove, sync_folder
-from services.storage.local import look
 from services.storage.settings import StorageSettings
 from shared.ids import is_id
 

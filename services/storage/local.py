@@ -10,12 +10,11 @@ since PUT is idempotent (RFC 9110, section 9.2.2). Other bytes under a name that
 
 import asyncio
 import contextlib
-import heapq
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from itertools import chain
@@ -26,8 +25,9 @@ import aiofiles
 import aiofiles.os
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
-from services.storage.blobs import BlobCutShort, BlobExists, BlobFacts, BlobMissing, BlobPage, Receipt
+from services.storage.blobs import BlobExists, BlobFacts, BlobMissing, BlobPage, Receipt
 from services.storage.bodies import PIECE_BYTES, pieces
+from services.storage.files import cut_short, facts_of, look_into, page_of
 from services.storage.folder import (
     INCOMING,
     FolderSync,
@@ -45,7 +45,6 @@ from services.storage.folder import (
 )
 from shared.blob_group import ShortBlob
 from shared.disposition import ATTACHMENT
-from shared.ids import is_id
 from shared.metrics import BLOB_BYTES_WRITTEN
 from shared.problems import Problem
 
@@ -156,19 +155,23 @@ class LocalBlobs:
             raise refusal("resume not read", error) from error
         if not stat.S_ISREG(status.st_mode):
             raise BlobMissing
-        return _facts(blob_id, status)
+        return facts_of(blob_id, status)
+
+    async def look_into(self, blob_id: str) -> tuple[BlobFacts, bytes | None]:
+        """In one trip to a thread: each of these steps costs less than a trip."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, look_into, self._folder, blob_id)
+        except OSError as error:
+            raise refusal("resume not read", error) from error
 
     async def read(self, blob_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        if stop - start <= PIECE_BYTES:
-            yield await asyncio.to_thread(_read_short, self._path(blob_id), start, stop)
-            return
         async with aiofiles.open(self._path(blob_id), "rb", buffering=0) as file:
             if start:
                 await file.seek(start)
             while start < stop:
                 piece = await file.read(min(READ_BYTES, stop - start))
                 if not piece:
-                    raise _cut_short(blob_id, start, stop)
+                    raise cut_short(blob_id, start, stop)
                 start += len(piece)
                 yield piece
 
@@ -187,7 +190,7 @@ class LocalBlobs:
 
     async def page(self, *, stored_before: datetime, after: str, limit: int) -> BlobPage:
         try:
-            return await asyncio.to_thread(_page, self._folder, stored_before, after=after, limit=limit)
+            return await asyncio.to_thread(page_of, self._folder, stored_before, after=after, limit=limit)
         except OSError as error:
             raise refusal("resumes not listed", error) from error
 
@@ -282,42 +285,6 @@ def _outcome(blob: ShortBlob, kept: Receipt | OSError) -> Receipt | Problem:
     return refusal("resume not stored", kept, blob=blob.id, correlation_id=blob.correlation_id)
 
 
-def _read_short(path: str, start: int, stop: int) -> bytes:
-    """In one trip to a thread: each of these steps costs less than a trip. Raises `OSError`, `BlobCutShort`."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - on the hot path
-        body = os.pread(file.fileno(), stop - start, start)
-        while len(body) < stop - start and (
-            more := os.pread(file.fileno(), stop - start - len(body), start + len(body))
-        ):
-            body += more  # a file system may give less than there is
-    if len(body) < stop - start:
-        raise _cut_short(os.path.basename(path), start + len(body), stop)  # noqa: PTH119
-    return body
-
-
-def _cut_short(blob_id: str, end: int, stop: int) -> BlobCutShort:
-    return BlobCutShort(f"{blob_id} ends at byte {end}, {stop - end} too early")
-
-
-def _page(folder: Path, stored_before: datetime, *, after: str, limit: int) -> BlobPage:
-    """Holds `limit` names however many there are, and asks only about those."""
-    with os.scandir(folder) as entries:
-        names = (entry.name for entry in entries if entry.name > after and is_id(entry.name))
-        first = heapq.nsmallest(limit + 1, names)
-    found = (look(folder, name) for name in first[:limit])
-    blobs = tuple(blob for blob in found if blob is not None and blob.stored_at < stored_before)
-    return BlobPage(blobs, first[limit - 1] if len(first) > limit else None)
-
-
-def look(folder: Path, name: str) -> BlobFacts | None:
-    """What is known of the blob of that name in `folder`; None when there is none. Raises `OSError`."""
-    try:
-        status = (folder / name).lstat()
-    except FileNotFoundError:
-        return None
-    return _facts(name, status) if stat.S_ISREG(status.st_mode) else None
-
-
 def _name_whole(temp: str, path: str) -> int | None:
     """Make `temp` durable and let it be found as `path`, where it is not yet; how long it is. Raises `OSError`.
 
@@ -328,7 +295,3 @@ def _name_whole(temp: str, path: str) -> int | None:
     sync_or_remove(temp)
     os.link(temp, path)
     return Path(path).stat().st_size
-
-
-def _facts(blob_id: str, status: os.stat_result) -> BlobFacts:
-    return BlobFacts(blob_id, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))

@@ -100,6 +100,9 @@ class ObjectBlobs:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return _facts(await obstore.head_async(self._bucket, blob_id))
 
+    async def look_into(self, blob_id: str) -> tuple[BlobFacts, bytes | None]:
+        return await self.facts(blob_id), None
+
     async def read(self, blob_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         with self._telling("resume not read"), _none_is_missing():
             async with asyncio.timeout(ANSWER_SECONDS):

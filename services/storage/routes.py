@@ -81,13 +81,14 @@ class BlobRoutes:
         self._max_bytes = max_bytes
 
     def add_to(self, app: FastAPI) -> None:
-        """Open these doors. PUT asks the guard itself: it is no route of FastAPI's."""
-        put = Route("/blobs/{blob_id}", self.put, methods=["PUT"])
-        app.router.routes.append(put)
-        ask_directly(app, "PUT", put)
+        """Open these doors. PUT and GET of a blob ask the guard themselves: they are no routes of FastAPI's."""
+        for method, endpoint in (("PUT", self.put), ("GET", self.get)):
+            route = Route("/blobs/{blob_id}", endpoint, methods=[method])
+            route.methods = {method}  # HEAD has a route of its own, which Starlette would have GET's answer
+            app.router.routes.append(route)
+            ask_directly(app, method, route)
         router = APIRouter(prefix="/blobs", dependencies=[Depends(self._guard)])
         router.add_api_route("", self.page, methods=["GET"])
-        router.add_api_route("/{blob_id}", self.get, methods=["GET"])
         router.add_api_route("/{blob_id}", self.head, methods=["HEAD"])
         router.add_api_route("/{blob_id}/link", self.link, methods=["GET"])
         router.add_api_route("/{blob_id}", self.delete, methods=["DELETE"])
@@ -118,16 +119,20 @@ class BlobRoutes:
         log_more(request, blob=blob_id, size_bytes=receipt.size_bytes)
         return JSONResponse(vars(receipt), status_code=201)
 
-    async def get(self, request: Request, blob_id: str) -> Response:
+    async def get(self, request: Request) -> Response:
         """The bytes, or the one range of them that was asked for."""
+        await self._guard(request)
+        blob_id = request.path_params["blob_id"]
         _refuse_unless_id(blob_id)
-        facts = await self._blobs.facts(blob_id)
+        facts, body = await self._blobs.look_into(blob_id)
         asked = _asked_range(request, facts)
         start, stop = asked or (0, facts.size_bytes)
         headers = _headers(facts, stop - start)
         if asked:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{facts.size_bytes}"
         status, kind = 206 if asked else 200, "application/octet-stream"
+        if body is not None:
+            return Response(body[start:stop], status, headers, kind)
         chunks = self._blobs.read(blob_id, start, stop)
         first = await anext(chunks)  # a store that is away is told of by the answer, not by a cut in it
         if len(first) == stop - start:

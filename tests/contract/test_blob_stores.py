@@ -97,6 +97,9 @@ async def test_the_bytes_come_back_and_the_receipt_tells_of_them(place: Place, s
     assert await read(place.blobs, blob_id, 0, size) == body
     facts = await place.blobs.facts(blob_id)
     assert (facts.id, facts.size_bytes) == (blob_id, size)
+    seen, seen_body = await place.blobs.look_into(blob_id)
+    assert seen == facts
+    assert seen_body in (None, body)
     assert abs(datetime.now(UTC) - facts.stored_at) < timedelta(minutes=2)
     assert await place.hidden.names() == set()
 
@@ -188,9 +191,11 @@ async def test_a_file_that_is_not_there_is_not_adopted(adopter: Adopter, tmp_pat
     assert not await adopter.has(blob_id)
 
 
-async def test_there_is_no_receipt_for_what_is_not_there(place: Place):
+async def test_nothing_is_told_of_what_is_not_there(place: Place):
     with pytest.raises(BlobMissing):
         await place.blobs.receipt(new_id())
+    with pytest.raises(BlobMissing):
+        await place.blobs.look_into(new_id())
 
 
 async def test_nothing_is_seen_of_a_long_body_before_its_end(place: Place):

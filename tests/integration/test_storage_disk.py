@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import os
+import socket
 import stat
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import chdir
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -274,6 +276,21 @@ async def test_pages_go_through_all_blobs_in_order_and_hold_those_stored_before_
         third_at = datetime.fromtimestamp(1_700_000_002, UTC).isoformat()
         assert await page(stored_before=third_at) == (ids[:2], None)
         assert await page(stored_before=third_at, limit="2", after=ids[1]) == ([], ids[3])
+
+
+async def test_what_is_no_file_is_no_blob(tmp_path: Path):
+    async with storage_in(tmp_path) as storage:
+        (tmp_path / "secret").write_text("not ours to show")
+        folder, link, pipe, door = (storage.folder / new_id() for _ in range(4))
+        folder.mkdir()
+        link.symlink_to(tmp_path / "secret")
+        os.mkfifo(pipe)
+        with socket.socket(socket.AF_UNIX) as listening, chdir(storage.folder):
+            listening.bind(door.name)  # by its name alone: a whole path may be too long for a socket
+            for path in (folder, link, pipe, door):
+                for method in ("GET", "HEAD"):
+                    async with storage.client.request(method, f"/blobs/{path.name}") as response:
+                        assert response.status == 404, (path, method)
 
 
 async def test_the_folder_is_for_its_owner_only(tmp_path: Path):
