@@ -12,6 +12,7 @@ from limits import parse
 from sqlalchemy import select
 
 from services.api import search, staff, store
+from services.api.leads import LeadView
 from services.api.rate_counts import DatabaseCounts
 from services.api.search import LeadQuery
 from services.api.settings import MIGRATIONS as API_MIGRATIONS
@@ -146,6 +147,31 @@ async def test_the_list_has_one_order_and_its_pages_have_each_lead_once(api, sor
         if cursor is None:
             break
     assert found == [one.lead.last_name for one in by_bytes]
+
+
+ODD_NAMES = [
+    'a "quoted" \\ one',
+    "</script>'&",
+    "tab\tand\nline",
+    "\x01\x1f\x7f\x85",
+    "\u2028\u200d😀",
+    "a/b",
+    "1e5",
+    "null",
+]
+ODD_MICROSECONDS = [0, 1, 100_000, 999_999]
+
+
+async def test_a_page_holds_each_lead_as_it_is_shown_by_itself(api):
+    """Whatever writes the page."""
+    moments = [datetime(2026, 1, 2, 3, 4, 5, microseconds, tzinfo=UTC) for microseconds in ODD_MICROSECONDS]
+    made = [
+        submission(f"p{number}@x.com", last_name=name, created_at=moments[number % len(moments)])
+        for number, name in enumerate(ODD_NAMES)
+    ]
+    await keep(api[0], *made)
+    page = await api[0].read(partial(search.find_page, query=LeadQuery(sort="email")))
+    assert page.leads == [LeadView.of(one.lead).model_dump_json() for one in made]
 
 
 def _sortable(value):
