@@ -21,6 +21,10 @@ READ_SECONDS = 60.0
 
 LISTED_AT_ONCE = 500
 
+_READ = frozenset(
+    {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
+)
+
 log = structlog.get_logger()
 
 
@@ -79,9 +83,23 @@ class StorageClient:
         except TROUBLES as error:
             raise self._hop.unavailable("delete", error) from error
 
+    async def read(self, blob_id: str, range_header: str | None) -> tuple[aiohttp.ClientResponse, bytes]:
+        """The blob's answer, 200, 206, 404 or 416, and all of its body: for short ones. Raises `Problem` 503."""
+        headers = {"Range": range_header} if range_header else {}
+        try:
+            async with (
+                asyncio.timeout(ANSWER_SECONDS),
+                await self._hop.answer("GET", self._hop.blob(blob_id), headers=headers) as response,
+            ):
+                if response.status not in _READ:
+                    await self._hop.expect(response, HTTPStatus.OK)
+                return response, await response.read()
+        except TROUBLES as error:
+            raise self._hop.unavailable("get", error) from error
+
     @asynccontextmanager
     async def get(self, blob_id: str, range_header: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The blob's answer, to be streamed: 200, 206 or 416. Raises `Problem` 404 or 503."""
+        """The blob's answer, to be streamed: 200, 206, 404 or 416. Raises `Problem` 503."""
         headers = {"Range": range_header} if range_header else {}
         try:
             async with (
@@ -89,8 +107,8 @@ class StorageClient:
                 self._hop.asked("GET", self._hop.blob(blob_id), headers=headers) as response,
             ):
                 patience.reschedule(None)  # how long the body takes is the reader's affair
-                if response.status not in (200, 206, 404, 416):
-                    await self._hop.expect(response, 200)
+                if response.status not in _READ:
+                    await self._hop.expect(response, HTTPStatus.OK)
                 yield response
         except TROUBLES as error:
             raise self._hop.unavailable("get", error) from error

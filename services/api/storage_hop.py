@@ -74,7 +74,12 @@ class StorageHop:
             raise RuntimeError(f"the storage at {self.url} has another LEADS_SERVICE_SECRET than this api")
 
     @asynccontextmanager
-    async def asked(
+    async def asked(self, method: str, url: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """What `answer` gives, and lets go of in the end."""
+        async with await self.answer(method, url, **options) as response:
+            yield response
+
+    async def answer(
         self,
         method: str,
         url: str,
@@ -82,21 +87,24 @@ class StorageHop:
         data: Callable[[], Any] = lambda: None,
         headers: Mapping[str, str] | None = None,
         **options: Any,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer. A token that is refused may be one of another time: it is made anew, and asked again.
+    ) -> aiohttp.ClientResponse:
+        """The answer, to be let go of. A token that is refused may be one of another time: it is made anew.
 
-        Twice, since clocks may jump at any moment, and others make tokens at the same time. `data` makes the body.
+        Asked again twice, since clocks may jump at any moment, and others make tokens meanwhile. `data` makes the body.
         """
-        for repairs_left in (2, 1, 0):
+        repairs_left = 2
+        while True:
             sent = {**self._headers(), **(headers or {})}
-            async with self._session.request(method, url, headers=sent, data=data(), **options) as response:
-                if response.status == HTTPStatus.UNAUTHORIZED:
-                    self._learn_clock(response)
-                    if repairs_left:
-                        continue
-                self._is_refused = response.status == HTTPStatus.UNAUTHORIZED
-                yield response
-                return
+            response = await self._session.request(method, url, headers=sent, data=data(), **options)
+            self._is_refused = response.status == HTTPStatus.UNAUTHORIZED
+            if not self._is_refused:
+                return response
+            self._learn_clock(response)
+            if not repairs_left:
+                return response
+            repairs_left -= 1
+            async with response:
+                pass
 
     async def expect(self, response: aiohttp.ClientResponse, status: int) -> Any:
         """The JSON of an answer with that status, `{}` for an empty one. Raises `Problem` 503 for another."""

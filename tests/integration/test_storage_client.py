@@ -1,12 +1,14 @@
 """The api's way to the storage: short and long resumes arrive whole, and what breaks off leaves nothing behind."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 
 import pytest
 
+from services.api import storage_client
 from services.api.storage_client import StorageClient
 from services.api.storage_puts import SHORT_MAX_BYTES, StoredBlob
 from shared import limited_http
@@ -124,3 +126,48 @@ async def test_a_storage_that_takes_our_token_again_is_ready_again_whatever_it_a
         async with client.get(new_id(), None) as response:
             assert response.status == 404
         await client.check()
+
+
+@pytest.fixture
+async def stuck():
+    """A storage that says so much of its answer to each request, and no more."""
+    said = [b""]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said[0])
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with StorageClient(f"http://127.0.0.1:{port}", Tokens(SECRET, SERVICE)) as client:
+            yield client, said
+
+
+BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it"
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", BEGUN])
+async def test_a_short_resume_that_does_not_come_is_unavailable_in_time(stuck, monkeypatch, said: bytes):
+    monkeypatch.setattr(storage_client, "ANSWER_SECONDS", 0.2)
+    client, says = stuck
+    says[0] = said
+    async with asyncio.timeout(5):
+        with pytest.raises(Problem) as caught:
+            await client.read(new_id(), None)
+    assert caught.value.type is ProblemType.UNAVAILABLE
+
+
+async def test_a_long_resume_may_take_its_time_once_it_has_begun(stuck, monkeypatch):
+    monkeypatch.setattr(storage_client, "ANSWER_SECONDS", 0.2)
+    client, says = stuck
+    with pytest.raises(Problem) as caught:
+        async with client.get(new_id(), None):
+            pass
+    assert caught.value.type is ProblemType.UNAVAILABLE
+    says[0] = BEGUN
+    async with client.get(new_id(), None) as answer:
+        await asyncio.sleep(0.4)
+        assert await answer.content.readany() == b"half of it"
