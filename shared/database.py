@@ -7,19 +7,17 @@ is on the disk with each.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Enum, Table, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel
-from structlog.contextvars import clear_contextvars
 
 from shared.engines import open_engines
 from shared.grouping import Grouping, Item, Outcome
@@ -30,9 +28,6 @@ from shared.schema import bring_up_to_date, told_in_words
 RETRY_AFTER_SECONDS = 5
 LARGEST_GROUP = 64
 """Most items that share a commit: beyond this the first waits longer than a lone fsync would have cost it."""
-
-PATIENCE_SECONDS = 0.05
-"""Behind a look that takes longer nobody waits: its connection may be lost."""
 
 Result = TypeVar("Result")
 
@@ -50,6 +45,7 @@ class Database:
         engines = open_engines(url, setting, schema)
         self.name = f"{setting}: {engines.where}"
         """The setting and where it leads, for messages."""
+        self.is_file = engines.is_file
         self._writer, self._readers = engines.writers, engines.readers
 
     async def write(self, work: Callable[[Session], Result]) -> Result:
@@ -91,12 +87,6 @@ class Writes(Protocol):
     async def write(self, work: Callable[[Session], Result]) -> Result: ...
 
 
-class Reads(Protocol):
-    """What a group of looks needs of a database."""
-
-    async def read(self, work: Callable[[Session], Result]) -> Result: ...
-
-
 class GroupCommit(Grouping[Item, Outcome]):
     """Many callers, one durable transaction: while one commit is on its way to the disk, the next group gathers.
 
@@ -110,50 +100,6 @@ class GroupCommit(Grouping[Item, Outcome]):
             return await database.write(lambda session: flush(session, items))
 
         super().__init__(commit, largest=LARGEST_GROUP)
-
-
-Look = Callable[[Session, Sequence[Item]], Sequence[Outcome | Problem]]
-"""Gets what was asked, in the order it came, and answers with one outcome for each, in that order. A `Problem` among
-them is raised to whom it belongs."""
-
-
-class Looks:
-    """Many who ask, whatever they ask: one trip to a connection, which costs more than most looks.
-
-    Whoever asks while a trip is under way is of the next one: nobody is told what was so before he asked.
-    """
-
-    def __init__(self, database: Reads) -> None:
-        self._database = database
-        self._trips: Grouping[tuple[Look[Any, Any], Any], Any] = Grouping(
-            self._trip, largest=LARGEST_GROUP, patience_seconds=PATIENCE_SECONDS
-        )
-
-    async def ask(self, look: Look[Item, Outcome], item: Item) -> Outcome:
-        """What `look` says of the item. Raises `Problem` as `Database.read` does, or as `look` said."""
-        outcome: Outcome | Problem = await self._trips.add((look, item))
-        if isinstance(outcome, Problem):
-            raise outcome
-        return outcome
-
-    async def _trip(self, asked: Sequence[tuple[Look[Any, Any], Any]]) -> Sequence[Any]:
-        clear_contextvars()  # they are of whose request began this
-        try:
-            return await self._database.read(partial(_look_all, asked))
-        except Problem as problem:
-            return [copy(problem) for _ in asked]
-
-
-def _look_all(asked: Sequence[tuple[Look[Any, Any], Any]], session: Session) -> list[Any]:
-    """Each look once, for all who want it."""
-    outcomes: list[Any] = [None] * len(asked)
-    places: dict[Look[Any, Any], list[int]] = {}
-    for place, (look, _) in enumerate(asked):
-        places.setdefault(look, []).append(place)
-    for look, whose in places.items():
-        for place, outcome in zip(whose, look(session, [asked[place][1] for place in whose]), strict=True):
-            outcomes[place] = outcome
-    return outcomes
 
 
 def text_enum(members: type[StrEnum]) -> Enum:

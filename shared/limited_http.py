@@ -51,6 +51,9 @@ class LimitedHttp(HttpToolsProtocol):
 
     _unwanted_bytes = 0
     _half_closed = False
+    _door: "_Door | None" = None
+    """That of the newest request."""
+
     _lost = False
     """Whether it is unknown where the next request begins."""
 
@@ -92,7 +95,8 @@ class LimitedHttp(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         super().on_headers_complete()
-        self.cycle.transport = _Door(self, self.cycle)  # type: ignore[assignment]
+        self._door = _Door(self, self.cycle)
+        self.cycle.transport = self._door  # type: ignore[assignment]
         self._progress(_Reading.BODY)
 
     def on_body(self, body: bytes) -> None:
@@ -204,6 +208,8 @@ class LimitedHttp(HttpToolsProtocol):
         if request is not None:
             request.disconnected = True
             request.message_event.set()
+        if self._door is not None:
+            self._door.wait_no_longer()
         self.close_in_peace()
 
     def _write(self, problem: Problem) -> None:
@@ -230,11 +236,10 @@ class _Door:
     """
 
     _head = b""
-    _had_head = False
 
     def __init__(self, protocol: LimitedHttp, request: RequestResponseCycle) -> None:
         self._protocol = protocol
-        self._request = request
+        self._unanswered: RequestResponseCycle | None = request
 
     def write(self, data: bytes) -> None:
         if self.is_closing():  # uvicorn begins with a request that followed another, also when its sender has gone
@@ -249,14 +254,21 @@ class _Door:
         return self._protocol.transport.is_closing()
 
     def close(self) -> None:
-        self.write(b"")
+        self.wait_no_longer()
         self._protocol.close_in_peace()
+
+    def wait_no_longer(self) -> None:
+        """There will be no body."""
+        if self._head:
+            self.write(b"")
 
     def _is_head_of_body(self) -> bool:
         """Whether what is written now is the head of an answer, whose body uvicorn will write, empty or not."""
-        is_head = self._request.response_started and not self._had_head
-        self._had_head = self._had_head or is_head
-        return is_head and self._request.scope["method"] != "HEAD"
+        request = self._unanswered
+        if request is None or not request.response_started:
+            return False
+        self._unanswered = None  # it refers to this door
+        return request.scope["method"] != "HEAD"
 
 
 class ShortReads(asyncio.BufferedProtocol):

@@ -23,8 +23,9 @@ from services.api.search import LeadQuery, Page
 from services.api.staff import Staff
 from services.api.storage_client import StorageClient
 from services.api.tables import User
-from shared.database import Database, Looks
+from shared.database import Database
 from shared.ids import is_id
+from shared.looks import Looks
 from shared.problems import FieldError, invalid_fields
 from shared.web import is_head
 
@@ -65,9 +66,9 @@ class LeadReads:
         return f'{{"items":[{",".join(page.leads)}],{rest[1:]}', headers
 
     async def _found(self, query: LeadQuery, *, counted: bool) -> tuple[Page, int | None]:
-        """What an index finds at once is looked for together with others; nobody waits for a search but who asked."""
-        if query.is_found_at_once and not counted:
-            return await self._looks.ask(search.find_pages, query), None
+        """In a file, what an index finds at once is looked for together; nobody waits for a search but who asked."""
+        if self._database.is_file and query.is_found_at_once and not counted:
+            return await self._looks.ask(search.find_pages, query, weight=query.weight), None
         return await self._database.read(partial(search.find_page_and_total, query=query, counted=counted))
 
     async def resume(self, request: Request, lead_id: str, range_header: str | None) -> Response:

@@ -43,7 +43,7 @@ class LeadView(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, lead: Lead | LeadRow | store.NewLead) -> "LeadView":
+    def of(cls, lead: Lead | store.NewLead) -> "LeadView":
         """The view of what has every column by its name."""
         return cls.model_validate(shown(lead))
 

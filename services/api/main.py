@@ -26,10 +26,11 @@ from services.api.upload_routes import upload_routes
 from shared.background import measuring, running
 from shared.bus import bus_for
 from shared.cors import cors
-from shared.database import Database, GroupCommit, Looks
+from shared.database import Database, GroupCommit
 from shared.direct import ask_directly
 from shared.disk import local_places, measure_databases
 from shared.health import Health
+from shared.looks import Looks
 from shared.relay import Relay
 from shared.tickets import Tickets
 from shared.tokens import SERVICE, STAFF, Tokens

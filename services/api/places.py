@@ -47,10 +47,12 @@ class Place:
     async def lent(self, sender: Awaitable[Sent], deadline: float) -> Sent:
         """What the sender sends. If it has to be waited for, somebody else may have the place meanwhile.
 
-        Raises `TimeoutError` at `deadline` (the loop's time), or a moment after it.
+        Raises `TimeoutError` where that is not here by `deadline` (the loop's time).
         """
-        async with asyncio.timeout(None) as patience:
-            timer = asyncio.get_running_loop().call_later(KEPT_WAITING_SECONDS, self._kept_waiting, patience, deadline)
+        loop = asyncio.get_running_loop()
+        is_soon = deadline < loop.time() + KEPT_WAITING_SECONDS
+        async with asyncio.timeout_at(deadline if is_soon else None) as patience:
+            timer = loop.call_later(KEPT_WAITING_SECONDS, self._kept_waiting, patience, deadline)
             try:
                 sent = await sender
             finally:

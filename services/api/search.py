@@ -4,7 +4,7 @@ import base64
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +26,9 @@ PAGE_MAX = 200
 PAGE_DEFAULT = 50
 SORTS = ("created_at", "last_name", "email")
 """What the list can be sorted by; with `-` before it, downwards. The id breaks ties."""
+
+LEADS_AS_ONE_LOOK = 10
+"""So many leads of a page cost as much as to look for one thing."""
 
 LOOKED_AT, LOOKED_AT_MOST = 300, 4_800
 """Leads that have a word and are held against the other filters at once: at first, and where few pass these."""
@@ -57,6 +60,11 @@ class LeadQuery:
         """Whether an index leads straight to the page, however many leads there are."""
         return self.sort.endswith("created_at") and not self.words and not self.resume
 
+    @property
+    def weight(self) -> int:
+        """What it costs to find the page, in looks for one thing."""
+        return 1 + self.limit // LEADS_AS_ONE_LOOK
+
 
 @dataclass(frozen=True)
 class Page:
@@ -81,7 +89,7 @@ def find_page(session: Session, query: LeadQuery) -> Page:
     if query.resume and field == "created_at" and dialect != POSTGRESQL:
         return _page_by_words(session, query, words_of(query.resume), descending=descending)
     values = _values(query)
-    statement = _page_of(dialect, query.sort, tuple(values), further=query.cursor is not None)
+    statement = _page_of(dialect, query.sort, tuple(values), further=bool(query.cursor))
     if query.resume:
         statement = statement.where(_has_words(dialect, query.resume))
     if query.cursor:
@@ -221,12 +229,17 @@ def _encode(sort: str, value: str | datetime, lead_id: str) -> str:
 def _decode(cursor: str, sort: str) -> tuple[str | datetime, str]:
     try:
         place = _Place.model_validate_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        value = as_utc(datetime.fromisoformat(place.value)) if sort.endswith("created_at") else place.value
-    except ValueError:
+        value = _moment(place.value) if sort.endswith("created_at") else place.value
+    except (ValueError, OverflowError):
         raise _foreign_cursor() from None
     if place.sort != sort:
         raise _foreign_cursor()
     return value, place.lead_id
+
+
+def _moment(text: str) -> datetime:
+    """In UTC, as all are kept. Raises `ValueError`, and `OverflowError` for one that has no place there."""
+    return as_utc(datetime.fromisoformat(text)).astimezone(UTC)
 
 
 def _decode_number(cursor: str, sort: str) -> int:

@@ -19,8 +19,9 @@ from sqlmodel import col
 
 from services.api.fields import EMAIL_MAX_BYTES
 from services.api.tables import Role, User
-from shared.database import Database, Looks
+from shared.database import Database
 from shared.dialect import take_turns
+from shared.looks import Looks
 from shared.problems import Problem, ProblemType
 from shared.processors import run_on_rest
 from shared.tokens import TokenRefused, Tokens

@@ -96,11 +96,11 @@ class StorageHop:
         while True:
             sent = {**self._headers(), **(headers or {})}
             response = await self._session.request(method, url, headers=sent, data=data(), **options)
-            self._is_refused = response.status == HTTPStatus.UNAUTHORIZED
-            if not self._is_refused:
-                return response
-            self._learn_clock(response)
-            if not repairs_left:
+            is_refused = response.status == HTTPStatus.UNAUTHORIZED
+            if is_refused:
+                self._learn_clock(response)
+            if not is_refused or not repairs_left:
+                self._is_refused = is_refused
                 return response
             repairs_left -= 1
             async with response:

@@ -128,13 +128,9 @@ class Upload:
 
     async def _received(self) -> Message:
         """The next part of the request. The place is not held while its sender takes long."""
-        now = asyncio.get_running_loop().time()
-        self._began_at = self._began_at or now
-        deadline = self._began_at + self._allowed_seconds()
-        if now >= deadline:
-            raise _too_slow()
+        self._began_at = self._began_at or asyncio.get_running_loop().time()
         try:
-            return await self._place.lent(self._request.receive(), deadline)
+            return await self._place.lent(self._request.receive(), self._began_at + self._allowed_seconds())
         except TimeoutError:
             raise _too_slow() from None
 

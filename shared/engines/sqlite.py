@@ -37,6 +37,7 @@ def open_sqlite(url: URL, setting: str) -> Engines:
         where=url.database,
         writers=Threads(file, 1, begin="BEGIN IMMEDIATE", pragmas=()),
         readers=Threads(file, READERS, begin="BEGIN", pragmas=("query_only=ON",)),
+        is_file=True,
     )
 
 

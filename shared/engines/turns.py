@@ -70,3 +70,5 @@ class Engines:
     writers: Turns
     readers: Turns
     """Each sees one snapshot, and can write nothing."""
+    is_file: bool = False
+    """Whether it is a file, at which threads work: a trip to one costs more than most looks."""

@@ -2,7 +2,7 @@
 
 The rows are in `tests.harness.rows_*`, numbered as in the list of bad inputs (sections A to F; 80 is what else staff
 may ask for). They run against real processes: most on one deployment, those that stop or hinder a room on a second,
-those about limits and origins on a third.
+those about limits and origins on a third. Those that reach a database run on MariaDB once more.
 
 Not here: the full minute of row 8, because a body that only trickles is refused after ten seconds already, and the
 clock for the others has its test in `test_upload`; kill -9 between every two steps (row 71), which the chaos tests do;
@@ -26,20 +26,30 @@ from tests.harness.rows_form import FIELD_ROWS, MULTIPART_ROWS
 from tests.harness.rows_limits import LIMIT_ROWS, ORIGIN, PROXY
 from tests.harness.rows_staff import STAFF_ROWS
 from tests.harness.rows_transport import FRAMING
+from tests.harness.sizes import databases_in
 from tests.harness.tiny_disk import tiny_disks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @asynccontextmanager
-async def plain(folder: Path) -> AsyncIterator[Ground]:
+async def plain(folder: Path, _request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
     """As anybody runs it, but without rate limits."""
     async with deployed(folder, {"TMPDIR": str(folder / "tmp")}) as deployment, prepared(deployment) as found:
         yield found
 
 
 @asynccontextmanager
-async def hindered(folder: Path) -> AsyncIterator[Ground]:
+async def mariadb(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
+    """The same, with the rows of api and notifier in MariaDB."""
+    with databases_in(request.getfixturevalue("maria")) as urls:
+        settings = {"TMPDIR": str(folder / "tmp"), **urls}
+        async with deployed(folder, settings) as deployment, prepared(deployment) as found:
+            yield found
+
+
+@asynccontextmanager
+async def hindered(folder: Path, _request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
     """Rooms may fall over here: retries come soon, orphans are swept soon, and the disks are tiny where possible."""
     settings = {
         "LEADS_RETRY_DELAYS_SECONDS": "[1, 1, 1, 1, 1]",
@@ -57,7 +67,7 @@ async def hindered(folder: Path) -> AsyncIterator[Ground]:
 
 
 @asynccontextmanager
-async def limited(folder: Path) -> AsyncIterator[Ground]:
+async def limited(folder: Path, _request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
     """With the rate limits that a deployment has by default, behind a proxy that it trusts, open to one origin."""
     settings = {
         "LEADS_INTAKE_RATE": "60/minute",
@@ -69,21 +79,30 @@ async def limited(folder: Path) -> AsyncIterator[Ground]:
         yield found
 
 
-GROUNDS: dict[str, Callable[[Path], AbstractAsyncContextManager[Ground]]] = {
+GROUNDS: dict[str, Callable[[Path, pytest.FixtureRequest], AbstractAsyncContextManager[Ground]]] = {
     "plain": plain,
     "hindered": hindered,
     "limited": limited,
+    "mariadb": mariadb,
 }
 TABLE: dict[str, Sequence[Row]] = {
     "plain": [*FRAMING, *DOORS, *MULTIPART_ROWS, *FIELD_ROWS, *FILE_ROWS, *STAFF_ROWS, *LOAD],
     "hindered": [*REPEATED_ROWS, *FAILURE_ROWS, *FULL_DISK_ROWS],
     "limited": LIMIT_ROWS,
+    "mariadb": [*MULTIPART_ROWS, *FIELD_ROWS, *FILE_ROWS, *STAFF_ROWS],
 }
 PATIENT = frozenset({"200-uploads-of-5-MiB", "500-slow-headers-and-8-200-slow-bodies", "storage-asleep"})
 """They send a lot, or wait for deadlines of the product to run out, some ten seconds each."""
 
+
+def _marks(name: str, row: Row) -> list[pytest.MarkDecorator]:
+    if name == "mariadb":
+        return [pytest.mark.mariadb, pytest.mark.long]
+    return [pytest.mark.long] if row.name in PATIENT else []
+
+
 ROWS = [
-    pytest.param(name, row, id=str(row), marks=[pytest.mark.long] if row.name in PATIENT else [])
+    pytest.param(name, row, id=f"{row}-on-mariadb" if name == "mariadb" else str(row), marks=_marks(name, row))
     for name, rows in TABLE.items()
     for row in rows
 ]
@@ -92,8 +111,9 @@ ROWS = [
 class Grounds:
     """One ground at a time, made when its first row comes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, request: pytest.FixtureRequest) -> None:
         self._folder = folder
+        self._request = request
         self._name = ""
         self._open = AsyncExitStack()
         self._ground: Ground | None = None
@@ -103,7 +123,7 @@ class Grounds:
         if self._ground is None or self._name != name:
             await self.close()
             (self._folder / name / "tmp").mkdir(parents=True)
-            self._ground = await self._open.enter_async_context(GROUNDS[name](self._folder / name))
+            self._ground = await self._open.enter_async_context(GROUNDS[name](self._folder / name, self._request))
             self._name = name
         return self._ground
 
@@ -114,8 +134,8 @@ class Grounds:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def grounds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Grounds]:
-    made = Grounds(tmp_path_factory.mktemp("bad-inputs"))
+async def grounds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Grounds]:
+    made = Grounds(tmp_path_factory.mktemp("bad-inputs"), request)
     yield made
     await made.close()
 

@@ -9,31 +9,17 @@ from tests.harness import kept
 from tests.harness.client import Client
 from tests.harness.files import pdf
 from tests.harness.inbox import wait_for
-from tests.harness.sizes import EMBEDDED, ON_MARIADB, House, embedded, on_mariadb
+from tests.harness.sizes import EMBEDDED, ON_MARIADB, House, house_of, sizes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RESUME = pdf(20_000)
 
 
-@pytest_asyncio.fixture(
-    scope="module",
-    loop_scope="module",
-    params=[
-        EMBEDDED,
-        pytest.param(ON_MARIADB, marks=[pytest.mark.rabbitmq, pytest.mark.mariadb, pytest.mark.long]),
-    ],
-)
-async def house(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    if request.param == EMBEDDED:
-        async with embedded(folder) as house:
-            yield house
-    else:
-        async with on_mariadb(
-            folder, request.getfixturevalue("maria"), request.getfixturevalue("rabbit_node")
-        ) as house:
-            yield house
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=sizes(EMBEDDED, ON_MARIADB))
+async def house(request):
+    async with house_of(request) as house:
+        yield house
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -22,10 +22,8 @@ from tests.harness.sizes import (
     PAST_ONE_MACHINE,
     STAFF,
     House,
-    at_scale,
-    embedded,
-    on_mariadb,
-    past_one_machine,
+    house_of,
+    sizes,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -36,32 +34,11 @@ PROBLEM = "application/problem+json"
 
 
 @pytest_asyncio.fixture(
-    scope="module",
-    loop_scope="module",
-    params=[
-        EMBEDDED,
-        pytest.param(AT_SCALE, marks=pytest.mark.rabbitmq),
-        pytest.param(PAST_ONE_MACHINE, marks=[pytest.mark.rabbitmq, pytest.mark.postgresql]),
-        pytest.param(ON_MARIADB, marks=[pytest.mark.rabbitmq, pytest.mark.mariadb, pytest.mark.long]),
-    ],
+    scope="module", loop_scope="module", params=sizes(EMBEDDED, AT_SCALE, PAST_ONE_MACHINE, ON_MARIADB)
 )
-async def house(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    if request.param == EMBEDDED:
-        async with embedded(folder) as house:
-            yield house
-        return
-    node = request.getfixturevalue("rabbit_node")
-    if request.param == AT_SCALE:
-        async with at_scale(folder, node) as house:
-            yield house
-    elif request.param == ON_MARIADB:
-        async with on_mariadb(folder, request.getfixturevalue("maria"), node) as house:
-            yield house
-    else:
-        postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3_server")
-        async with past_one_machine(folder, postgres, node, s3) as house:
-            yield house
+async def house(request):
+    async with house_of(request) as house:
+        yield house
 
 
 @pytest_asyncio.fixture(loop_scope="module")

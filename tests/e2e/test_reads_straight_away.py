@@ -103,12 +103,21 @@ LISTS = [
     "?total=maybe",
     "?sort=shoe_size",
     "?cursor=nonsense",
+    "?cursor=",
+    "?limit=2&cursor=",
     "?resume=python",
     "?page=2",
     "?page=2&limit=1",
     "?&&limit=1",
     "?limit=1;sort=email",
 ]
+
+
+@pytest.mark.parametrize("rest", ["", "&sort=email"])
+async def test_an_empty_cursor_is_that_of_the_first_page(both: Both, rest: str):
+    (empty, _), (none, _) = [await both.ask("GET", f"/leads?limit=2{rest}{cursor}") for cursor in ("&cursor=", "")]
+    assert empty.status == 200
+    assert empty.json == none.json
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

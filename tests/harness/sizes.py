@@ -1,9 +1,12 @@
 """The sizes of Leads as deployments: all in one folder, or with RabbitMQ, SendGrid (a stand-in), PostgreSQL or S3."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
 
 from shared.ids import new_id
 from shared.postgresql import SCHEMAS
@@ -40,6 +43,37 @@ def mail_through(sendgrid: SendGridStandIn) -> dict[str, str]:
         "SENDGRID_API_KEY": "SG.a-key-of-the-tests",
         "SENDGRID_BASE_URL": sendgrid.base_url,
     }
+
+
+NEEDED_BY = {
+    EMBEDDED: (),
+    AT_SCALE: (pytest.mark.rabbitmq,),
+    PAST_ONE_MACHINE: (pytest.mark.rabbitmq, pytest.mark.postgresql),
+    ON_MARIADB: (pytest.mark.rabbitmq, pytest.mark.mariadb, pytest.mark.long),
+}
+"""The marks of tests that run on a size."""
+
+
+def sizes(*wanted: str) -> list[ParameterSet]:
+    """These sizes as parameters of a fixture that yields a `house_of` each."""
+    return [pytest.param(size, marks=NEEDED_BY[size]) for size in wanted]
+
+
+@asynccontextmanager
+async def house_of(request: pytest.FixtureRequest, settings: Mapping[str, str] | None = None) -> AsyncIterator[House]:
+    """A house of the size that is the fixture's parameter, in a folder of its own."""
+    folder = request.getfixturevalue("tmp_path_factory").mktemp(request.param)
+    found = request.getfixturevalue
+    if request.param == EMBEDDED:
+        opened = embedded(folder, settings)
+    elif request.param == AT_SCALE:
+        opened = at_scale(folder, found("rabbit_node"), settings)
+    elif request.param == ON_MARIADB:
+        opened = on_mariadb(folder, found("maria"), found("rabbit_node"), settings)
+    else:
+        opened = past_one_machine(folder, found("postgres"), found("rabbit_node"), found("s3_server"), settings)
+    async with opened as house:
+        yield house
 
 
 @asynccontextmanager
@@ -112,21 +146,27 @@ async def on_postgresql(
             server.drop_database(database)
 
 
-@asynccontextmanager
-async def on_mariadb(
-    folder: Path, server: MariaServer, node: RabbitNode, settings: Mapping[str, str] | None = None
-) -> AsyncIterator[House]:
-    """As `at_scale`, with the rows of api and notifier in a database each in `server`."""
+@contextmanager
+def databases_in(server: MariaServer) -> Iterator[dict[str, str]]:
+    """The settings that lead api and notifier to a database each in `server`."""
     server.start()
     databases = {setting: server.add_database() for setting in SCHEMAS}
-    urls = {setting: server.url(database) for setting, database in databases.items()}
     try:
-        async with at_scale(folder, node, {**urls, **(settings or {})}) as house:
-            yield house
+        yield {setting: server.url(database) for setting, database in databases.items()}
     finally:
         if server.running:
             for database in databases.values():
                 server.drop_database(database)
+
+
+@asynccontextmanager
+async def on_mariadb(
+    folder: Path, server: MariaServer, node: RabbitNode, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[House]:
+    """As `at_scale`, with the rows of api and notifier in MariaDB."""
+    with databases_in(server) as urls:
+        async with at_scale(folder, node, {**urls, **(settings or {})}) as house:
+            yield house
 
 
 @asynccontextmanager

@@ -74,3 +74,12 @@ async def test_who_asks_whether_to_send_is_told_before_there_is_an_answer(port):
 async def test_of_an_answer_that_fails_after_its_head_the_head_is_to_be_seen(port):
     answer = await exchange(port, head("GET", "/fails"))
     assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_of_an_answer_that_a_broken_request_ends_the_head_is_to_be_seen(port):
+    async with connection(port) as (reader, writer):
+        writer.write(head("GET", "/", {"Transfer-Encoding": "chunked"}))
+        await asyncio.sleep(PAUSE_SECONDS / 2)
+        writer.write(b"this is no chunk\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert await asyncio.wait_for(reader.read(), 5) == b""

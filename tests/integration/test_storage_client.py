@@ -130,12 +130,12 @@ async def test_a_storage_that_takes_our_token_again_is_ready_again_whatever_it_a
 
 @pytest.fixture
 async def stuck():
-    """A storage that says so much of its answer to each request, and no more."""
+    """A storage that says so much of its answer to each request, and no more; but for that, it is ready."""
     said = [b""]
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(said[0])
+        asked = await reader.readuntil(b"\r\n\r\n")
+        writer.write(READY if asked.startswith(b"GET /readyz") else said[0])
         with contextlib.suppress(ConnectionError):
             await reader.read()
         writer.close()
@@ -146,6 +146,7 @@ async def stuck():
             yield client, said
 
 
+READY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it"
 
 
@@ -171,3 +172,13 @@ async def test_a_long_resume_may_take_its_time_once_it_has_begun(stuck, monkeypa
     async with client.get(new_id(), None) as answer:
         await asyncio.sleep(0.4)
         assert await answer.content.readany() == b"half of it"
+
+
+async def test_a_refused_token_that_is_being_made_anew_is_nobodys_wrong_secret(stuck, monkeypatch):
+    """The storage has another time, and is away when it is asked again."""
+    monkeypatch.setattr(storage_client, "ANSWER_SECONDS", 0.2)
+    client, says = stuck
+    says[0] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"  # and nothing to what comes behind it
+    with pytest.raises(Problem):
+        await client.read(new_id(), None)
+    await client.check()

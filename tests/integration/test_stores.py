@@ -27,6 +27,7 @@ from services.notifier.store import Move
 from services.notifier.tables import Email, EmailKind, EmailState
 from shared import outbox
 from shared.database import Database, GroupCommit
+from shared.problems import Problem, ProblemType
 from tests.harness.events import event, lead_created
 from tests.harness.submissions import submission
 
@@ -147,6 +148,19 @@ async def test_the_list_has_one_order_and_its_pages_have_each_lead_once(api, sor
         if cursor is None:
             break
     assert found == [one.lead.last_name for one in by_bytes]
+
+
+async def test_a_cursor_that_names_no_moment_of_ours_is_refused_and_one_of_another_zone_is_understood(api):
+    one = submission("ann@x.com", created_at=datetime(2026, 1, 2, tzinfo=UTC))
+    await keep(api[0], one)
+    there, nowhere = "2026-01-03T01:00:00+02:00", "0001-01-01T00:00:00+23:59"
+    cursor = search._encode("-created_at", there, one.lead.id)
+    page = await api[0].read(partial(search.find_page, query=LeadQuery(cursor=cursor)))
+    assert [json.loads(lead)["id"] for lead in page.leads] == [one.lead.id]
+    cursor = search._encode("-created_at", nowhere, one.lead.id)
+    with pytest.raises(Problem) as refused:
+        await api[0].read(partial(search.find_page, query=LeadQuery(cursor=cursor)))
+    assert refused.value.type is ProblemType.INVALID_FIELDS
 
 
 ODD_NAMES = [

@@ -5,9 +5,11 @@ import threading
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
-from shared import database as module
-from shared.database import Database, Looks
+from shared import looks as module
+from shared.database import Database
+from shared.looks import Looks
 from shared.problems import Problem, ProblemType
 
 LONG_SECONDS = 5.0
@@ -16,7 +18,8 @@ LONG_SECONDS = 5.0
 class Trips:
     """A database's reads: their number, and one that is held until the test lets it go."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, is_file: bool = True) -> None:
+        self.is_file = is_file
         self._database = database
         self.begun = 0
         self.go_on = threading.Event()
@@ -89,6 +92,31 @@ async def test_many_share_a_trip_and_each_is_told_its_own(looks: Looks, trips: T
     assert await first == 1
     assert await asyncio.gather(*others) == [1, False, 3, False]
     assert trips.begun == 2
+
+
+async def test_of_a_server_each_kind_of_question_makes_trips_of_its_own(database: Database):
+    """It may refuse one kind, or keep it waiting, and not the others."""
+
+    def refused(_session, _names):
+        raise OperationalError("SELECT", {}, Exception("canceling statement due to statement timeout"))
+
+    looks = Looks(Trips(database, is_file=False))
+    asked = [looks.ask(refused, "x"), looks.ask(length, "four"), looks.ask(refused, "y"), looks.ask(length, "three")]
+    first, four, second, five = await asyncio.gather(*asked, return_exceptions=True)
+    assert (four, five) == (4, 5)
+    assert isinstance(first, Problem)
+    assert isinstance(second, Problem)
+
+
+async def test_a_trip_is_no_heavier_than_it_may_be(database: Database):
+    trips = Trips(database)
+    looks = Looks(trips)
+    trips.go_on.clear()
+    asked = [asyncio.create_task(looks.ask(length, "heavy", weight=module.HEAVIEST_TRIP // 2)) for _ in range(5)]
+    await waiting(trips, 1)
+    trips.go_on.set()
+    assert await asyncio.gather(*asked) == [5] * 5
+    assert trips.begun == 3
 
 
 async def test_what_was_written_before_the_question_is_seen(looks: Looks, database: Database):
