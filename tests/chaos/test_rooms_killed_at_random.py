@@ -17,6 +17,7 @@ LEADS = 10_500 if IS_LONG else 400
 KILLS = 252 if IS_LONG else 3
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0 if IS_LONG else 120)
 async def test_kill_9_of_any_room_loses_nothing(rig: Rig):
     await kill_at_random(rig)
