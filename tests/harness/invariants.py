@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import make_url
 
 from tests.harness.deployment import Deployment
-from tests.harness.kept import blobs
+from tests.harness.kept import blobs, rows
 
 MIB = 1024 * 1024
 SETTLE_SECONDS = 40.0
@@ -61,8 +62,8 @@ def tally(deployment: Deployment) -> Tally:
     """Count now."""
     resumes, mailbox = deployment.resumes, deployment.mailbox
     return Tally(
-        leads=_count(deployment.data / "leads.db", "SELECT count(*) FROM leads"),
-        events=_count(deployment.data / "leads.db", "SELECT count(*) FROM outbox"),
+        leads=_count(deployment.leads_db, "SELECT count(*) FROM leads"),
+        events=_count(deployment.leads_db, "SELECT count(*) FROM outbox"),
         queued=_count(deployment.data / "queue.db", "SELECT count(*) FROM message WHERE dead_at IS NULL"),
         dead=_count(deployment.data / "queue.db", "SELECT count(*) FROM message WHERE dead_at IS NOT NULL"),
         blobs=len(blobs(deployment)),
@@ -124,12 +125,12 @@ class Vitals:
             await until(lambda: all(count <= limit[room] for room, count in self._open_fds().items()))
 
     def check_connections(self) -> None:
-        """Fails when a room has called anybody but another room."""
+        """Fails when a room has called anybody but another room, and its database."""
         sockets = self._sockets()
         if sockets == self._sockets_known:
             return  # to ask the system about each of them takes longer than most rows
         self._sockets_known = sockets
-        rooms = set(self._deployment.ports.values())
+        rooms = {*self._deployment.ports.values(), *_database_ports(self._deployment)}
         for room, process in self._processes.items():
             for one in _connected(process):
                 assert one.type is socket.SOCK_STREAM, f"{room} has {one}"
@@ -245,7 +246,14 @@ def _connected(process: psutil.Process) -> list[Any]:
     return [one for one in process.net_connections(kind="inet") if one.status != "LISTEN" and len(one.laddr) > 0]
 
 
-def _count(database: Path, query: str) -> int:
+def _database_ports(deployment: Deployment) -> list[int | None]:
+    """Where the servers listen that keep the rows, if servers do."""
+    return [make_url(url).port for url in (deployment.leads_db, deployment.notifier_db) if isinstance(url, str)]
+
+
+def _count(database: Path | str, query: str) -> int:
+    if isinstance(database, str):
+        return int(rows(database, query)[0][0])
     if not database.exists():
         return 0  # a room that has had nothing to keep yet
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)) as connection:

@@ -93,7 +93,7 @@ async def staff_token_at_the_storage(ground: Ground) -> RawAnswer:
 
 async def after_disabling(ground: Ground) -> list[RawAnswer]:
     """A user's token right after the user was disabled, after a new password, and for nobody at all."""
-    email, database = "leaver@leads.example", Database(f"sqlite:///{ground.deployment.data / 'leads.db'}")
+    email, database = "leaver@leads.example", Database(ground.deployment.settings().resolved_database_url)
     try:
         await staff.add_user(database, email, PASSWORD, Role.STAFF)
         token = (await sign_in(ground, email, PASSWORD)).json["access_token"]
