@@ -8,7 +8,6 @@ them or on trailers, and closes while the client still sends, which shows it a r
 import asyncio
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 import httptools
 import structlog
@@ -27,8 +26,6 @@ UNFINISHED_HEADERS_MAX_BYTES = 4 * HEADERS_MAX_BYTES
 LINGER_SECONDS = 10.0
 LINGER_MAX_BYTES = 16 * 1024 * 1024
 """For how long, and how much of, a refused body may still arrive, so that its sender gets to read the answer."""
-
-READ_BYTES = 64 * 1024
 
 log = structlog.get_logger()
 
@@ -51,6 +48,9 @@ class LimitedHttp(HttpToolsProtocol):
 
     _unwanted_bytes = 0
     _half_closed = False
+    _before: RequestResponseCycle | None = None
+    """The request before the newest one."""
+
     _door: "_Door | None" = None
     """That of the newest request."""
 
@@ -66,6 +66,9 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
         super().connection_lost(exc)
+        if self.cycle is not None:
+            self.cycle.transport = self.transport  # its door refers to us
+        self._door = self._before = None
 
     def data_received(self, data: bytes) -> None:
         if self._is_unwanted():
@@ -92,8 +95,9 @@ class LimitedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_time()
         self._check_framing()
-        if self.parser.should_upgrade():
+        if self.parser.should_upgrade() or self._has_parted:
             return
+        self._before = self.cycle
         super().on_headers_complete()
         self._door = _Door(self, self.cycle)
         self.cycle.transport = self._door  # type: ignore[assignment]
@@ -113,6 +117,8 @@ class LimitedHttp(HttpToolsProtocol):
             self.transport.close()
 
     def on_response_complete(self) -> None:
+        if self._has_parted:
+            self.pipeline.clear()  # the client was told that nothing behind the last answer is done
         super().on_response_complete()
         if self._is_unwanted():
             self._within(LINGER_SECONDS, self.transport.close)
@@ -174,6 +180,11 @@ class LimitedHttp(HttpToolsProtocol):
         return self._reading is _Reading.NOTHING and self._unanswered is None
 
     @property
+    def _has_parted(self) -> bool:
+        """Whether the last answer has been given."""
+        return self._half_closed or self.transport.is_closing()
+
+    @property
     def _unanswered(self) -> RequestResponseCycle | None:
         """The newest request, unless its answer is complete."""
         cycle: RequestResponseCycle | None = self.cycle
@@ -198,6 +209,7 @@ class LimitedHttp(HttpToolsProtocol):
         """Answer what does not reach the app, and hear no more of it."""
         self._lost = True
         self._in_time()
+        self._drop_unfinished()
         request = self._unanswered
         if request is not None and not request.more_body:
             request.keep_alive = False  # the fault lies behind a whole request, whose answer becomes the last
@@ -211,6 +223,13 @@ class LimitedHttp(HttpToolsProtocol):
         if self._door is not None:
             self._door.wait_no_longer()
         self.close_in_peace()
+
+    def _drop_unfinished(self) -> None:
+        """A request that others are before, and that will never be whole: nothing of it was done."""
+        if self.pipeline and self.cycle.more_body:
+            assert self._before is not None
+            self.pipeline.popleft()
+            self.cycle = self._before
 
     def _write(self, problem: Problem) -> None:
         correlation_id = new_id()
@@ -251,7 +270,7 @@ class _Door:
         self._protocol.transport.writelines((head, data))
 
     def is_closing(self) -> bool:
-        return self._protocol.transport.is_closing()
+        return self._protocol._has_parted  # noqa: SLF001 - two halves of one thing
 
     def close(self) -> None:
         self.wait_no_longer()
@@ -269,24 +288,3 @@ class _Door:
             return False
         self._unanswered = None  # it refers to this door
         return request.scope["method"] != "HEAD"
-
-
-class ShortReads(asyncio.BufferedProtocol):
-    """A `protocol`, fed with little at a time: uvloop else reads 250 KiB at once, which each of many senders holds."""
-
-    _buffer = memoryview(bytearray(READ_BYTES))  # one for all: what was read is copied before the next read
-
-    def __init__(self, protocol: type[LimitedHttp], **options: Any) -> None:
-        self._http = protocol(**options)
-        self.connection_lost = self._http.connection_lost  # type: ignore[method-assign]
-        self.pause_writing = self._http.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = self._http.resume_writing  # type: ignore[method-assign]
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._http.connection_made(transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._http.data_received(bytes(self._buffer[:nbytes]))

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from shared.graceful import LAME_DUCK_SECONDS, GracefulHttp, GracefulServer
-from shared.limited_http import ShortReads
 from shared.settings import CannotStart
+from shared.short_reads import ShortReads
 
 KEEP_ALIVE_SECONDS = 30
 STOP_GRACE_SECONDS = 8

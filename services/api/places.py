@@ -45,20 +45,20 @@ class Place:
             self._free.release()
 
     async def lent(self, sender: Awaitable[Sent], deadline: float) -> Sent:
-        """What the sender sends. If it has to be waited for, somebody else may have the place meanwhile.
+        """What the sender sends. If it has to be waited for, somebody else may have the place: `take` it again.
 
         Raises `TimeoutError` where that is not here by `deadline` (the loop's time).
         """
         loop = asyncio.get_running_loop()
-        is_soon = deadline < loop.time() + KEPT_WAITING_SECONDS
-        async with asyncio.timeout_at(deadline if is_soon else None) as patience:
+        if deadline < loop.time() + KEPT_WAITING_SECONDS:
+            async with asyncio.timeout_at(deadline):
+                return await sender
+        async with asyncio.timeout(None) as patience:
             timer = loop.call_later(KEPT_WAITING_SECONDS, self._kept_waiting, patience, deadline)
             try:
-                sent = await sender
+                return await sender
             finally:
                 timer.cancel()
-        await self.take()
-        return sent
 
     def _kept_waiting(self, patience: asyncio.Timeout, deadline: float) -> None:
         self.leave()

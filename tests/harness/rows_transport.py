@@ -96,6 +96,15 @@ async def garbage_behind_a_good_lead(ground: Ground) -> RawAnswer:
     return await ground.raw(start, body + b"\x00garbage\r\n\r\n", to_end=True)
 
 
+async def a_broken_request_behind_a_good_lead(ground: Ground) -> RawAnswer:
+    """Likewise, when its headers are good, and in one packet with the lead."""
+    body = form(ground.lead())
+    ground.expect_resume(RESUME)
+    start = head("POST", "/leads", [FORM_TYPE, ("Content-Length", str(len(body)))])
+    broken = head("POST", "/leads/login", [("Content-Type", "application/json"), CHUNKED])
+    return await ground.raw(start + body + broken + b"no chunk\r\n", to_end=True)
+
+
 def leaves_at(fraction: float) -> Send:
     """A client that goes away after that part of its body."""
 
@@ -169,6 +178,7 @@ FRAMING = [
     Row(4, "length-too-short", too_short_a_length, {400, 0}, {_MULTIPART, _MALFORMED}),
     Row(4, "length-too-long", too_long_a_length, {400, 0}, {_MULTIPART}),
     Row(4, "garbage-behind-a-good-lead", garbage_behind_a_good_lead, {201}),
+    Row(4, "a-broken-request-behind-a-good-lead", a_broken_request_behind_a_good_lead, {201}),
     *(
         Row(6, f"length-and-{name}", framed(_LENGTH, ("Transfer-Encoding", value)), {400}, {_MALFORMED})
         for name, value in {

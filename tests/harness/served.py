@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from shared.graceful import GracefulHttp, GracefulServer
-from shared.limited_http import ShortReads
+from shared.short_reads import ShortReads
 
 
 class Served:
