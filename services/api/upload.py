@@ -37,8 +37,9 @@ class Upload:
         self._received_bytes = 0
         self._refuse_by_headers()
         self._form = FormReader(request.headers.get("content-type"), rules)
-        self._waited_seconds = 0.0
-        """For its sender. What it waits for us is not on his account."""
+        self._began_at = 0.0
+        """When the body was first asked for (the loop's time). What it waits for a place counts, too: many who trickle
+        would else hold out for each other."""
         self._is_open = True
         """Whether more of the body is to come."""
         self._ready: list[bytes] = []
@@ -128,20 +129,16 @@ class Upload:
 
     async def _received(self) -> Message:
         """The next part of the request. The place is not held while its sender takes long."""
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+        self._began_at = self._began_at or asyncio.get_running_loop().time()
         try:
-            message = await self._place.lent(
-                self._request.receive(), asked_at + self._allowed_seconds() - self._waited_seconds
-            )
+            message = await self._place.lent(self._request.receive(), self._began_at + self._allowed_seconds())
         except TimeoutError:
             raise _too_slow() from None
-        self._waited_seconds += loop.time() - asked_at
         await self._place.take()
         return message
 
     def _allowed_seconds(self) -> float:
-        """How long its sender may keep us waiting, in the light of what has come."""
+        """How long after its begin the body may take, in the light of what has come."""
         return min(START_SECONDS + self._received_bytes / SLOWEST_BYTES_PER_SECOND, BODY_DEADLINE_SECONDS)
 
     def _refuse_by_headers(self) -> None:
