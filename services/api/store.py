@@ -173,10 +173,8 @@ def move_lead(session: Session, lead_id: str, wanted: LeadState, version: int | 
 
 def resume_of(session: Session, blob_id: str) -> Resume | None:
     """The resume under that id as the lead tells of it that has it; None when none has."""
-    lead = session.execute(select(Lead).where(col(Lead.resume_path) == blob_id)).scalar_one_or_none()
-    if lead is None:
-        return None
-    return Resume(blob_id, lead.resume_filename, lead.resume_content_type, lead.resume_size_bytes, lead.resume_sha256)
+    found = session.execute(_RESUMES.where(_LEADS.c.resume_path == blob_id)).one_or_none()
+    return None if found is None else Resume(*found[1:])
 
 
 def known_paths(session: Session, paths: Sequence[str]) -> set[str]:

@@ -11,7 +11,6 @@ since PUT is idempotent (RFC 9110, section 9.2.2). Other bytes under a name that
 import asyncio
 import contextlib
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
@@ -27,7 +26,7 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from services.storage.blobs import BlobExists, BlobFacts, BlobMissing, BlobPage, Receipt
 from services.storage.bodies import PIECE_BYTES, pieces
-from services.storage.files import cut_short, facts_of, look_into, page_of
+from services.storage.files import cut_short, look, look_into, page_of
 from services.storage.folder import (
     INCOMING,
     FolderSync,
@@ -148,14 +147,12 @@ class LocalBlobs:
 
     async def facts(self, blob_id: str) -> BlobFacts:
         try:
-            status = await aiofiles.os.stat(self._path(blob_id), follow_symlinks=False)
-        except FileNotFoundError:
-            raise BlobMissing from None
+            found = await asyncio.to_thread(look, self._folder, blob_id)
         except OSError as error:
             raise refusal("resume not read", error) from error
-        if not stat.S_ISREG(status.st_mode):
+        if found is None:
             raise BlobMissing
-        return facts_of(blob_id, status)
+        return found
 
     async def look_into(self, blob_id: str) -> tuple[BlobFacts, bytes | None]:
         """In one trip to a thread: each of these steps costs less than a trip."""
