@@ -257,6 +257,8 @@ def _count(database: Path | str, query: str) -> int:
     if not database.exists():
         return 0  # a room that has had nothing to keep yet
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)) as connection:
+        if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            return 0  # a file that was made a moment ago, and has no tables yet
         return int(connection.execute(query).fetchone()[0])
 
 
